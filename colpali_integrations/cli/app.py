@@ -25,6 +25,7 @@ from colpali_integrations.cli.copy import copy
 from colpali_integrations.cli.doctor import Status, examine
 from colpali_integrations.cli.evaluate import evaluate
 from colpali_integrations.cli.export import export
+from colpali_integrations.cli.interrupts import interrupted, terminated_as_interrupted
 from colpali_integrations.cli.mcp import mcp
 from colpali_integrations.cli.model_options import CheckpointOptions, with_checkpoint_options
 from colpali_integrations.cli.options import (
@@ -45,6 +46,7 @@ from colpali_integrations.cli.options import (
     check_target,
     given_path,
     hybrid_weight,
+    index_fields,
     json_filter,
     page_access,
     page_numbers,
@@ -70,9 +72,6 @@ from colpali_integrations.stores.fusion import Hybrid
 from colpali_integrations.stores.settings import Datatype, FirstStage
 
 __all__ = ["ExitCode", "app", "run"]
-
-
-_CONTINUES = {"index", "compress", "copy", "evaluate"}  # commands that a later run goes on with
 
 
 class OnError(str, Enum):
@@ -158,6 +157,14 @@ def index(
     metadata: Annotated[
         list[str] | None, Option(metavar="KEY=VALUE", help="Stored with each page, for filters. Repeatable.")
     ] = None,
+    index_field: Annotated[
+        list[str] | None,
+        Option(
+            metavar="FIELD=KIND",
+            help="Index a metadata field of a collection on a Qdrant server: text, number, bool, datetime or tenant. "
+            "Repeatable.",
+        ),
+    ] = None,
     document_id: DocumentIdOption = None,
     pages: Annotated[str | None, Option(metavar="RANGES", help="Only these pages, such as 1-3,7.")] = None,
     password_file: PasswordOption = None,
@@ -184,6 +191,7 @@ def index(
     [dim]Example:[/]  colpali-integrations index reports/ scan.png --store my-index
     """
     reading: dict[str, Any] = {"metadata": tags(metadata), "pages": page_numbers(pages)}
+    indexes = index_fields(index_field, store)
     password = pdf_password(password_file)  # an error before the work
     finding: dict[str, Any] = {
         "exclude": exclude or (),
@@ -202,7 +210,7 @@ def index(
     encoder = open_encoder(model, options, store)
     roots = roots_of(paths, documents)
     kept: dict[str, Any] = {"first_stage": first_stage, "datatype": datatype}
-    kept |= {"pool_factor": pool_factor, "language": language}
+    kept |= {"pool_factor": pool_factor, "language": language, **({"indexes": indexes} if indexes else {})}
     with encoder, opened_store(store, encoder, **kept) as opened:
         record_roots(store, roots)  # before the work: what an interrupted one has stored may be shown
         with display.IndexProgress(quiet=quiet) as progress:
@@ -433,15 +441,15 @@ def run(arguments: list[str] | None = None) -> int:
     if debug:
         package.setLevel(logging.DEBUG)
     try:
-        with display.any_encoding():
+        with display.any_encoding(), terminated_as_interrupted():
             app(arguments, prog_name=NAME)
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else ExitCode.OK
         if code == ExitCode.INTERRUPTED:
-            display.note(_interrupted(arguments))
+            display.note(interrupted(arguments, exit_))
         return code
-    except KeyboardInterrupt:  # before the command began, or after it
-        display.note(_interrupted(arguments))
+    except KeyboardInterrupt as error:  # before the command began, or after it
+        display.note(interrupted(arguments, error))
         return ExitCode.INTERRUPTED
     except Exception as error:
         if debug:
@@ -456,9 +464,3 @@ def run(arguments: list[str] | None = None) -> int:
         root.removeHandler(handler)
         package.setLevel(level)
     return ExitCode.OK
-
-
-def _interrupted(arguments: list[str]) -> str:
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    kept = " Finished pages are kept; the same command continues from there." if command in _CONTINUES else ""
-    return "Interrupted." + kept

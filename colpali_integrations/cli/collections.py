@@ -82,6 +82,8 @@ def opened_store(store: StorePlace, model: ModelLike | None = None, **options: A
         raise ConfigurationError(
             f'{store} has a layout and no "model"; add the name or folder of the one that made the collection'
         )
+    if "indexes" in kept:
+        kept["indexes"] = {**place.get("indexes", {}), **kept["indexes"]}
     return MultiVectorStore.open(model=given, **{**place, **kept})
 
 

@@ -69,7 +69,7 @@ def copy(
         opened_store(target, opened.model, **settings) as made,
     ):
         with display.CountProgress("Copying", quiet=quiet) as progress:
-            report = copy_store(opened, made, where=parsed, progress=progress)
+            report = copy_store(opened, made, where=parsed, progress=progress, waiting=progress.waiting)
         left = len(made)
     if as_json:
         typer.echo(json.dumps({**report.to_dict(), "target": str(target), "pages": left}))

@@ -68,6 +68,7 @@ __all__ = [
 # All names are as long as this, so that the bar beside them does not jump; on narrow terminals they are shorter.
 _NAME = 28
 _ENDLESS = 100_000  # columns of a line that need not fit into a terminal
+_WAITING = "Waiting for the server"
 # The columns beside name and bar, and the blanks between all: "99999/99999 pages", speed and time left.
 _BESIDE, _LEAST_BAR, _MOST_BAR = 41, 8, 40
 
@@ -247,7 +248,7 @@ class IndexProgress(Progress):
         if state.failure is not None:
             self.console.print(_failure(state.failure), soft_wrap=True)
         if state.waiting is not None:
-            self.update(self._task, description=self._padded("Waiting for the server"))
+            self.update(self._task, description=self._padded(_WAITING))
         elif not state.name:  # the beginning of the encoding, which failures may precede
             name = self._padded("Embedding pages")
             self.reset(self._task, total=state.total, completed=state.done, description=name)
@@ -262,11 +263,15 @@ class CountProgress(Progress):
         console = _err()
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         super().__init__(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-        self._task = self.add_task(name, total=None)
+        self._task, self._name = self.add_task(name, total=None), name
 
     def __call__(self, done: int, total: int) -> None:
         """Show the numbers."""
         self.update(self._task, completed=done, total=total)
+
+    def waiting(self, reason: str | None) -> None:
+        """Show a wait for a server, or its end; the log has the reason."""
+        self.update(self._task, description=self._name if reason is None else _WAITING)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

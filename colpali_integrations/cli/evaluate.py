@@ -24,16 +24,18 @@ from colpali_integrations.cli.options import (
     PasswordOption,
     QuietOption,
     RootOption,
-    StoreFolderOption,
+    StoreOption,
     check_target,
     given_path,
     json_filter,
     page_access,
 )
+from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.errors import InputError
 from colpali_integrations.evaluation import Evaluation, read_questions, write_questions
 from colpali_integrations.evaluation import evaluate as evaluate_questions
 from colpali_integrations.evaluation.results import first_places
+from colpali_integrations.models.connection import is_server
 
 __all__ = ["evaluate"]
 
@@ -43,7 +45,7 @@ _HELP_QUESTIONS = "JSON Lines with question, source and page; or a folder in the
 @with_checkpoint_options
 def evaluate(
     questions: Annotated[Path, Argument(metavar="QUESTIONS", parser=given_path, help=_HELP_QUESTIONS)],
-    store: StoreFolderOption,
+    store: StoreOption,
     options: CheckpointOptions,
     configuration: Annotated[
         list[str] | None,
@@ -105,7 +107,7 @@ def evaluate(
     with (
         open_encoder(model, options, store) as encoder,
         display.IndexProgress(quiet=hidden) as progress,
-        opened_store(store, encoder, read_only=read.corpus is None) as opened,
+        opened_store(store, encoder, read_only=read.corpus is None and not is_server(store)) as opened,
     ):
         result = evaluate_questions(
             read,
@@ -148,7 +150,7 @@ def _show(result: Evaluation, html: Path | None, *, quiet: bool, as_json: bool) 
         )
 
 
-def _draft(target: Path, store: Path, chat_model: str, count: int, options: dict[str, Any]) -> None:
+def _draft(target: Path, store: StorePlace, chat_model: str, count: int, options: dict[str, Any]) -> None:
     from colpali_integrations.langchain import draft_questions
 
     if target.exists():

@@ -20,6 +20,7 @@ from colpali_integrations.errors import ConfigurationError, InputError
 from colpali_integrations.models.connection import is_server, server_url
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.identity import check_metadata
+from colpali_integrations.stores.qdrant.index_kinds import checked_indexes
 
 __all__ = [
     "DebugOption",
@@ -59,7 +60,7 @@ def store_here(text: str | Path) -> Path:
     if is_server(text):
         raise BadParameter(
             f"{text} is the URL of a server, and this command takes a folder: run it on the machine of the server; "
-            "index, search, info, list, delete, remove and mcp take the URL"
+            "index, search, evaluate, info, list, delete, remove and mcp take the URL"
         )
     return given_path(text)
 
@@ -121,6 +122,34 @@ def tags(pairs: Iterable[str] | None) -> dict[str, Any]:
             raise BadParameter(f"{key} has too many levels of objects and lists") from error
     check_metadata(metadata)
     return metadata
+
+
+def index_fields(pairs: Iterable[str] | None, store: StorePlace) -> dict[str, str]:
+    """Parse the metadata fields that get an index, and the kinds of their values.
+
+    Args:
+        pairs: FIELD=KIND.
+        store: of the command, which has to be the file of a collection.
+
+    Example:
+        >>> index_fields(["year=number", "tenant=tenant"], Path("server.json"))
+        {'year': 'number', 'tenant': 'tenant'}
+    """
+    indexes = {}
+    for pair in pairs or ():
+        field, _, kind = pair.rpartition("=")
+        try:
+            indexes |= checked_indexes({field: kind})
+        except ConfigurationError as error:
+            raise BadParameter(
+                f"--index-field {pair!r} is not of the form FIELD=KIND: {words.message(error)}"
+            ) from error
+    if indexes and not is_collection(store):
+        raise BadParameter(
+            f"--index-field is for a collection on a Qdrant server, whose JSON file --store names, and {store} is "
+            f"{'the URL of a server of this package' if is_server(store) else 'a folder, whose filters need no index'}"
+        )
+    return {**indexes}
 
 
 def pdf_password(file: Path | None) -> str | None:

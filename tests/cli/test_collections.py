@@ -236,3 +236,21 @@ def test_info_says_only_what_is_known(write: Write, capsys: Capture) -> None:
     assert "datatype float32" in shown
     for unknown in ("english", "float16", "quantization", "pool factor", "format"):
         assert unknown not in shown
+
+
+def test_fields_get_an_index(server: StandIn, tmp_path: Path, examples_folder: Path, capsys: Capture) -> None:
+    file = tmp_path / "indexed.json"
+    file.write_text(json.dumps({"url": server.url, "collection_name": "indexed", "indexes": {"open": "bool"}}))
+    arguments = ["index", str(examples_folder / "report.pdf"), "--metadata", "year=2024", "--store"]
+    fields = ["--index-field", "year=number", "--index-field", "tenant.of=tenant"]
+    assert run([*arguments, str(file), *fields, "--quiet"]) == ExitCode.OK
+    assert run(["info", str(file), "--json"]) == ExitCode.OK
+    [info] = records(capsys)
+    assert info["indexes"].items() >= {"open": "bool", "year": "number", "tenant.of": "tenant"}.items()
+    for place, reason in (("http://localhost:8765", "the URL of a server of this package"), ("my-index", "a folder")):
+        assert run([*arguments, place, *fields]) == ExitCode.USAGE
+        error = " ".join(capsys.readouterr().err.replace("│", "").split())
+        assert f"whose JSON file --store names, and {place} is {reason}" in error
+    for wrong in ("year", "year=date", "=text"):
+        assert run([*arguments, str(file), "--index-field", wrong]) == ExitCode.USAGE
+        assert "is not of the form FIELD=KIND" in " ".join(capsys.readouterr().err.replace("│", "").split())

@@ -51,6 +51,23 @@ def test_it_searches_and_lists_as_in_the_folder(served: Running, capsys: pytest.
     assert "None" not in capsys.readouterr().out
 
 
+def test_it_is_measured_as_in_the_folder(served: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"question": QUESTION, "source": "report.pdf", "page": 1}) + "\n")
+    arguments = ["evaluate", str(questions), "-k", "1", "-c", "mode=exact", "-c", "hybrid=0.2", "-c", "pooling=2"]
+    results = []
+    for place in (
+        served.url,
+        str(served.store._engine.folder),  # type: ignore[attr-defined]
+    ):
+        [result] = printed(capsys, *arguments, "--store", place)
+        results.append({key: value for key, value in result.items() if key != "store"})
+    assert results[0] == results[1]
+    html = tmp_path / "misses.html"
+    assert run([*arguments[:2], "--store", served.url, "--html", str(html), "--model", "coltiny"]) == 0
+    assert html.exists()
+
+
 def test_it_indexes_and_deletes_there(
     start: Start, papers: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -106,12 +123,12 @@ def test_agents_read_it_and_see_pages_whose_files_are_here(served: Running, pape
     assert answer.content[0].text.startswith("1. report.pdf, page 1")
 
 
-@pytest.mark.parametrize("command", ["verify", "repair", "backup", "prune", "compress", "evaluate", "serve"])
+@pytest.mark.parametrize("command", ["verify", "repair", "backup", "prune", "compress", "serve"])
 def test_what_needs_the_files_is_for_the_machine_of_the_server(
     command: str, served: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    place = [served.url] if command not in ("evaluate", "serve") else ["--store", served.url]
-    further = {"backup": [str(tmp_path / "b")], "prune": [str(tmp_path)], "evaluate": ["questions.jsonl"]}
+    place = [served.url] if command != "serve" else ["--store", served.url]
+    further = {"backup": [str(tmp_path / "b")], "prune": [str(tmp_path)]}
     error = " ".join(capture([command, *place, *further.get(command, [])], capsys, code=2).split())
     assert "is the URL of a server" in error.replace("│ ", "")
 
