@@ -135,7 +135,7 @@ def index_fields(pairs: Iterable[str] | None, store: StorePlace) -> dict[str, st
         >>> index_fields(["year=number", "tenant=tenant"], Path("server.json"))
         {'year': 'number', 'tenant': 'tenant'}
     """
-    indexes = {}
+    indexes: dict[str, str] = {}
     for pair in pairs or ():
         field, _, kind = pair.rpartition("=")
         try:
@@ -149,7 +149,7 @@ def index_fields(pairs: Iterable[str] | None, store: StorePlace) -> dict[str, st
             f"--index-field is for a collection on a Qdrant server, whose JSON file --store names, and {store} is "
             f"{'the URL of a server of this package' if is_server(store) else 'a folder, whose filters need no index'}"
         )
-    return {**indexes}
+    return indexes
 
 
 def pdf_password(file: Path | None) -> str | None:

@@ -15,7 +15,7 @@ from colpali_integrations.stores.runs import GaveUpError
 try:
     import grpc
     import httpx
-    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+    from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
@@ -95,7 +95,9 @@ def outage_of(error: Exception) -> Outage | None:
             return Outage(str(source), is_refused=isinstance(source, httpx.ConnectError))
         return None
     if isinstance(error, ResourceExhaustedResponse):
-        return Outage(str(error), is_answer=True, ordered=float(error.retry_after_s))
+        return Outage(str(error), is_answer=True, ordered=_seconds(error.retry_after_s))
+    if isinstance(error, QdrantException) and _DATED in str(error):  # of the client, which takes no date for an order
+        return Outage("the server has too much to do", is_answer=True)
     if isinstance(error, UnexpectedResponse):
         message = _server_message(error)
         if error.status_code in (502, 503) or (error.status_code == 500 and _UNAVAILABLE in message):
@@ -123,10 +125,15 @@ def _ordered(value: str | None) -> float | None:
     if value is None:
         return None
     with contextlib.suppress(ValueError):
-        return max(0.0, float(int(value)))
-    with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds())
+        return _seconds(int(value))
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return _seconds((parsedate_to_datetime(value) - datetime.now(timezone.utc)).total_seconds())
     return None
+
+
+def _seconds(ordered: float) -> float:
+    """The seconds of an order, which may be any number."""
+    return float(max(0, min(ordered, _LONGEST_ORDER)))
 
 
 def is_refusal(error: Exception) -> bool:
@@ -222,6 +229,8 @@ def _is_timeout(message: str) -> bool:
     return "timeout expired" in message.lower() or _GATEWAY_TIMEOUT in message
 
 
+_LONGEST_ORDER = 24 * 3600.0  # seconds; after it the server is asked again
+_DATED = "Retry-After header value is not a valid integer"
 _LONGEST = 200  # characters of a message that is no JSON
 # In the message of a node that cannot reach the others, under 500.
 _UNAVAILABLE = "currently unavailable"

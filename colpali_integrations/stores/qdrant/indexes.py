@@ -250,7 +250,8 @@ def _kinds(schema: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
 
 def _kinds_of(value: Any) -> list[IndexKind]:
     """The kinds of a field's value, which may be a list."""
-    return [*filter(None, map(_kind, value if isinstance(value, list) else [value]))]
+    kinds = map(_kind, value if isinstance(value, list) else [value])
+    return [kind for kind in kinds if kind is not None]
 
 
 def _kind(value: object) -> IndexKind | None:

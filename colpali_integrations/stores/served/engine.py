@@ -56,10 +56,6 @@ class Caller(Protocol):
     def post(self, path: str, body: Mapping[str, Any], kind: type[ColPaliError]) -> dict[str, Any]:
         """Send a JSON object, and return the answer."""
 
-    def loading(self) -> AbstractContextManager[None]:
-        """Put nothing off."""
-        return nullcontext()
-
     def close(self) -> None:
         """Close the connections."""
 
@@ -187,6 +183,10 @@ class ServedEngine:
     def optimize(self, progress: OnOptimized | None = None) -> None:
         """Let the server's engine reorganise its files."""
         self._call("optimize", _nothing)
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Put nothing off."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close the connections; the server's store stays open there."""

@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient
 
 from colpali_integrations import ColPali
 from colpali_integrations.errors import StoreError
-from colpali_integrations.stores import Entry, MultiVectorStore, index_documents
+from colpali_integrations.stores import Entry, MultiVectorStore, copy_store, index_documents
 from colpali_integrations.stores.engine import FULL, Point, VectorSpec
 from colpali_integrations.stores.ingestion.progress import Progress
 from colpali_integrations.stores.qdrant import retries
@@ -135,6 +135,21 @@ def test_indexing_shows_its_waits_and_goes_on(
     assert [state.done for state in seen if not state.waiting] == [0, 1, 2, 2]
     told = [entry.message for entry in caplog.records if server.url in entry.message]
     assert told == [waits[0], f"{server.url} answers again"]
+
+
+def test_a_copy_shows_its_waits(server: StandIn, clock: FakeClock) -> None:
+    seen: list[str | None] = []
+    away = Away(server, clock, 30)
+
+    def progress(done: int, total: int) -> None:
+        if not away.times:
+            away()
+
+    with MultiVectorStore.open(model=MODEL) as source, opened(server) as target:
+        source.add(records(40, {}))
+        assert copy_store(source, target, progress=progress, waiting=seen.append).copied == 40
+    assert seen[-1] is None
+    assert seen[0] == f"{server.url}: [Errno 111] Connection refused; trying again for 60 s"
 
 
 def test_a_run_that_gives_up_says_how_to_go_on(
@@ -266,6 +281,43 @@ def test_the_next_url_answers(server: StandIn, framework: str, coltiny: ColPali)
         with pytest.raises(StoreError, match=f"at {server.url}, {other.url}: the server cannot be reached"):
             found()
         server.start()
+
+
+def test_everything_goes_on_over_another_node(server: StandIn, clock: FakeClock) -> None:
+    """Searches, changes, copies, facets and loads, while either node is gone; one that comes back is asked again."""
+    with stand_in() as other, MultiVectorStore.open(model=MODEL) as copied:
+        other.client.close()
+        other.client, other.strict, other.lock = server.client, server.strict, server.lock  # of the same cluster
+        other.thresholds = server.thresholds
+        copied.add(records(20, {}))
+        nodes = (server, other)
+        with MultiVectorStore.open(url=[one.url for one in nodes], model=MODEL) as store:
+            for turn in range(4):
+                gone, left = nodes[turn % 2], nodes[(turn + 1) % 2]
+                asked = len(left.asked)
+                with store.loading():  # which the other node has to end
+                    store.add(records(70, {}))
+                    gone.stop()
+                    assert store.add(records(200, {})) == 200
+                assert server.thresholds["pages"] == 10_000
+                assert {hit.id for hit in store.search(page(1), 200)} == {f"page {number}" for number in range(200)}
+                assert sum(store.documents().values()) == len(store) == 200
+                assert store.update_metadata(entry(1).document_id or "", {"turn": turn})
+                assert store.count({"turn": turn}) > 0
+                assert store.delete([f"page {number}" for number in range(20)]) == 20
+                assert copy_store(copied, store).copied == 20
+                store.optimize()
+                assert len(left.asked) > asked
+                gone.start()
+            assert clock.waits == [0.2] * 4, "of `optimize`: another node answers at once"
+            for one in nodes:
+                one.stop()
+            message = f"{server.url}, {other.url}: the server cannot be reached"
+            for ask in (lambda: store.search(page(1), 1), lambda: store.add(records(1, {})), store.documents):
+                with pytest.raises(StoreError, match=message):
+                    ask()
+            server.start()
+            assert len(store) == 200
 
 
 WIDE = made_up("wide", dim=128)

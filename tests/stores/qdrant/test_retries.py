@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from qdrant_client import QdrantClient
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from colpali_integrations.errors import ConfigurationError, StoreError
@@ -159,6 +159,25 @@ def test_waits_that_the_server_orders_do_not_count(clock: FakeClock) -> None:
     assert client.calls == 7
     assert 100 <= clock.time < 105
     assert sum(wait for wait in clock.waits if wait < 20) < 5
+
+
+def test_orders_of_any_length(clock: FakeClock) -> None:
+    digits = "9" * 400
+    for error in (
+        ResourceExhaustedResponse("Retry later", int(digits)),
+        answer(503, **{"retry-after": digits}),
+        answer(503, **{"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}),
+    ):
+        before = clock.time
+        assert asked(Scripted(error))() == ("pages", True)
+        assert 24 * 3600 <= clock.time - before < 24 * 3600 + 2
+    before = clock.time
+    for past in ("-5", "Fri, 31 Dec 1999 23:59:59 GMT"):
+        assert asked(Scripted(answer(503, **{"retry-after": past})))() == ("pages", True)
+    with pytest.raises(QdrantException, match="not a valid integer") as dated:
+        ResourceExhaustedResponse("Too many requests", "Fri, 31 Dec 1999 23:59:59 GMT")  # type: ignore[arg-type]
+    assert asked(Scripted(dated.value))() == ("pages", True)
+    assert clock.time - before < 1
 
 
 def test_the_caller_ends_a_wait(clock: FakeClock) -> None:

@@ -108,7 +108,11 @@ def test_of_a_collection_of_another_program_too(server: StandIn) -> None:
 
 def test_over_grpc() -> None:
     with grpc_stand_in() as server:
-        place = {"url": f"http://127.0.0.1:{server.port}", "prefer_grpc": True, "grpc_port": server.port}
+        place: dict[str, Any] = {
+            "url": f"http://127.0.0.1:{server.port}",
+            "prefer_grpc": True,
+            "grpc_port": server.port,
+        }
         with MultiVectorStore.open(model=MODEL, **place) as store:
             server.refuse = grpc.StatusCode.PERMISSION_DENIED
             with pytest.raises(StoreError, match=r"the API key does not allow this \(some words\)"):
@@ -119,16 +123,8 @@ def test_a_yes_lasts_and_a_no_lasts_a_minute(server: StandIn, monkeypatch: pytes
     time = [0.0]
     server.access = None
     with opened(server, "admin") as store:
-        monkeypatch.setattr(
-            store._engine,
-            "_right",
-            rights.WriteRight(
-                store._engine._using,
-                "pages",
-                store.where,
-                lambda: time[0],  # type: ignore[attr-defined]
-            ),
-        )
+        engine: Any = store._engine
+        monkeypatch.setattr(engine, "_right", rights.WriteRight(engine._using, "pages", store.where, lambda: time[0]))
         server.read_only = True
         for seconds, expected in ((0, 1), (REMEMBERED_SECONDS - 1, 1), (REMEMBERED_SECONDS, 2)):
             time[0] = seconds
