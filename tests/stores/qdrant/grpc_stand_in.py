@@ -73,7 +73,9 @@ class GrpcStandIn:
             if exists:
                 raise refusals.exists_already(name)
             self.confirmed[name] = request.write_consistency_factor or 1
-        elif name and not exists and method not in ("CollectionExists", "Delete"):
+        elif (
+            name and not exists and method != "CollectionExists" and not isinstance(request, messages.DeleteCollection)
+        ):
             raise refusals.missing(name)
         if method == "Upsert":
             refusals.check_grpc_points(request.points)
