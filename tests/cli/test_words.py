@@ -41,7 +41,6 @@ NOT_THERE = {
     "there is no such store yet": "it asks for the store before",
     "there is no store in": "it asks for the store before",
     " was opened with read_only=True": "commands that change a store open it to be changed",
-    "the store X was opened with read_only": "commands that change a store open it to be changed",
     "a hybrid search needs": "it passes the question",
     " was made with first_stage='exact'": "it has no option for the mode of a search",
     "these hits are not attached": "it takes hits from a store",

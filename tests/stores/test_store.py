@@ -10,11 +10,11 @@ import pickle
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from colpali_integrations import max_sim
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.explain import PageGrid
 from colpali_integrations.scoring.codes import VectorCode
-from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions
+from colpali_integrations.stores import Entry, MultiVectorStore, SearchOptions, adding
 from colpali_integrations.stores.engine import Point, Scored, Search
 from colpali_integrations.stores.memory import MemoryEngine
 from colpali_integrations.stores.settings import BITS, Settings
@@ -290,20 +290,26 @@ def test_two_stages_begin_above_a_thousand_entries() -> None:
     assert [search.prefetch is not None for search in engine.searches] == [False, True, False]
 
 
-def test_slow_records_are_stored_every_two_seconds() -> None:
+def test_slow_records_are_stored_every_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     store, engine = recording()
+    passed = 0.0
+    monkeypatch.setattr(adding, "time", SimpleNamespace(monotonic=lambda: passed))
 
     def slow() -> Iterator[tuple[Entry, Any]]:
+        nonlocal passed
         yield entry(0), page(0)
-        assert engine.batches == []
-        time.sleep(2.05)
+        passed = 1.9
         yield entry(1), page(1)
-        assert engine.batches == [["page 0", "page 1"]]
+        assert engine.batches == []
+        passed = 2.0
         yield entry(2), page(2)
+        assert engine.batches == [["page 0", "page 1", "page 2"]]
+        passed = 3.9
+        yield entry(3), page(3)
         assert len(engine.batches) == 1, "the two seconds begin anew"
 
-    assert store.add(slow()) == 3
-    assert engine.batches == [["page 0", "page 1"], ["page 2"]]
+    assert store.add(slow()) == 4
+    assert engine.batches == [["page 0", "page 1", "page 2"], ["page 3"]]
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_the_next_url_answers(server: StandIn, framework: str, coltiny: ColPali)
         urls = [server.url, other.url]
         found: Callable[[], list[str | None]]
         if framework == "store":
-            store = MultiVectorStore.open(url=urls, model=MODEL)
+            store = MultiVectorStore.open(url=urls, model=MODEL, retry_seconds=1)
             store.add(records(1, {}))
             found = lambda: [hit.id for hit in store.search(page(0), 1)]  # noqa: E731
             expected = "page 0"
