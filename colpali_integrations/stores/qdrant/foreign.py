@@ -351,7 +351,6 @@ class ForeignEngine:
             must = [] if conditions is None else [conditions]
             conditions = models.Filter(must=[*must, self._dialect.ids(set(map(self._payloads.point, search.ids)))])
         query = np.asarray(search.query, np.float32)
-        staged = search.oversampling is not None or not self._strict.exact
         prefetch = [
             models.Prefetch(
                 query=self._points.query(query, name),
@@ -359,7 +358,7 @@ class ForeignEngine:
                 limit=self._strict.page(_candidates(search)),
                 filter=conditions,
             )
-            for name in (self._layout.first if staged else ())
+            for name in (self._layout.first if self._is_staged(search) else ())
         ]
         return models.QueryRequest(
             query=query.tolist(),
@@ -386,9 +385,16 @@ class ForeignEngine:
 
     def _numbers_of(self, search: Search) -> int:
         """Upper bound of the numbers of a search in a request, without its filter; an id takes the bytes of two."""
-        stages = 1 + (len(self._layout.first) if search.oversampling is not None else 0)
-        numbers = 0 if isinstance(search.query, SparseVector) else search.query.size
-        return stages * (numbers + 2 * len(search.ids or ()) + 64)
+        query = search.query
+        if isinstance(query, SparseVector):
+            return 0
+        stages = [query.size]
+        if self._is_staged(search):
+            stages += [self._points.query_size(query, name) for name in self._layout.first]
+        return sum(stages) + len(stages) * (2 * len(search.ids or ()) + 64)
+
+    def _is_staged(self, search: Search) -> bool:
+        return search.oversampling is not None or not self._strict.exact
 
     def _replacement(self, id_: str, payload: Payload, before: Payload) -> models.OverwritePayloadOperation:
         where = models.Filter(must=[self._dialect.ids([self._payloads.point(id_)])])  # by id alone a removed one fails

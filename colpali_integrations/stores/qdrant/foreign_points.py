@@ -60,6 +60,10 @@ class ForeignPoints:
         encoder = self._encoder(name)
         return (query.sum(axis=0) if encoder is None else encoder.query(query)).tolist()
 
+    def query_size(self, query: Float32, name: str) -> int:
+        """The numbers of `query` in a request."""
+        return query.size if self._params[name].multivector_config is not None else self._params[name].size
+
     def _encoder(self, name: str) -> FastembedMuvera | None:
         """The transform that made a single vector; None for the mean, which has the length of the others."""
         return None if self._params[name].size == self._params[self._layout.full].size else self._muvera

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
 from colpali_integrations.errors import ConfigurationError, StoreError
-from colpali_integrations.stores import Entry, Layout, MultiVectorStore
+from colpali_integrations.stores import Entry, Layout, MultiVectorStore, SearchOptions
 from colpali_integrations.stores.qdrant.collection import connect
 from tests.stores.backends import DIM, MODEL, page
 from tests.stores.qdrant.stand_in import StandIn, stand_in
@@ -81,6 +81,25 @@ def test_pages_are_added_with_their_encoding(client: QdrantClient) -> None:
     assert np.asarray(record.vector["muvera_fde"]) == pytest.approx(expected / np.linalg.norm(expected), abs=2e-3)
     assert store.search(vectors, 1, mode="two_stage", oversampling=1)[0].id == "900"
     store.delete(["900"])
+
+
+def test_many_searches_are_divided_by_the_size_of_their_encodings(
+    client: QdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(client)
+    sizes: list[int] = []
+    ask = QdrantClient.query_batch_points
+
+    def counted(self: QdrantClient, name: str, requests: Any, **options: Any) -> Any:
+        sizes.append(sum(np.size(one.query) + sum(np.size(part.query) for part in one.prefetch) for one in requests))
+        return ask(self, name, requests, **options)
+
+    monkeypatch.setattr(QdrantClient, "query_batch_points", counted)
+    monkeypatch.setattr("colpali_integrations.stores.qdrant.foreign._REQUEST_NUMBERS", 800)
+    found = store.rank_batch(QUERIES, SearchOptions(k=2, mode="two_stage"))
+    assert len(found) == len(QUERIES)
+    assert len(sizes) > 1
+    assert max(sizes) <= 800 < sum(sizes)
 
 
 @pytest.mark.parametrize(
