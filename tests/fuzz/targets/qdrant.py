@@ -28,10 +28,10 @@ _QUERY = page(0, rows=2)
 
 
 @cache
-def _server() -> StandIn:
+def qdrant_server() -> StandIn:
     server = StandIn()
     server.server_close()
-    with MultiVectorStore.open(**_place(Faithful(server), "pages"), model=MODEL, first_vectors=2) as store:
+    with MultiVectorStore.open(**place_on(Faithful(server), "pages"), model=MODEL, first_vectors=2) as store:
         store.add((entry(number), page(number, rows=3)) for number in range(_PAGES))
     return server
 
@@ -40,7 +40,7 @@ def _server() -> StandIn:
 def _foreign() -> dict[str, str]:
     """The names of the collections of other programs, by their kind."""
     pages = [page(number, rows=6) for number in range(_PAGES)]
-    kept = [(kind, made(_server().client, kind, pages)) for kind in LAYOUTS]
+    kept = [(kind, made(qdrant_server().client, kind, pages)) for kind in LAYOUTS]
     _KEPT.extend(one for _, one in kept)
     return {kind: next(one).name for kind, one in kept}
 
@@ -49,7 +49,7 @@ _KEPT: list[Iterator[Any]] = []  # they remove the collections at their end
 _ANSWERS: dict[Any, tuple[int, dict[str, str], bytes]] = {}
 
 
-def _place(transport: Faithful, name: str, **options: Any) -> dict[str, Any]:
+def place_on(transport: Faithful, name: str, **options: Any) -> dict[str, Any]:
     url = options.pop("url", "http://qdrant:6333")
     return {"url": url, "collection_name": name, "transport": transport, "retry_seconds": (1, 3), **options}
 
@@ -76,13 +76,13 @@ def _all(actions: Sequence[Callable[[], object]]) -> None:
 def answers(data: bytes) -> None:
     """A store whose server's answers are damaged: all its methods; whole answers give the right results."""
     choices = Choices(data)
-    _server()
-    transport = Damaged(_server(), choices, _ANSWERS)
+    qdrant_server()
+    transport = Damaged(qdrant_server(), choices, _ANSWERS)
     with _unhurried():
         options: dict[str, Any] = choices.pick(
             ({}, {"model": MODEL}, {"indexes": {"year": "number"}}, {"url": ["http://a", "http://b"]})
         )
-        with MultiVectorStore.open(**_place(transport, "pages", **options)) as store:
+        with MultiVectorStore.open(**place_on(transport, "pages", **options)) as store:
             _all([*_readings(store, transport), *_writings(store)])
     transport.check_end()
 
@@ -91,9 +91,9 @@ def foreign(data: bytes) -> None:
     """A collection of another program whose server's answers are damaged: its layout is suggested, read and copied."""
     choices = Choices(data)
     kind = choices.pick([*LAYOUTS])
-    transport = Damaged(_server(), choices, _ANSWERS)
+    transport = Damaged(qdrant_server(), choices, _ANSWERS)
     layout = None if choices.byte() % 4 == 1 else LAYOUTS[kind]
-    place = _place(transport, _foreign()[kind], model=MODEL, layout=layout, writable=layout is not None)
+    place = place_on(transport, _foreign()[kind], model=MODEL, layout=layout, writable=layout is not None)
     with _unhurried(), MultiVectorStore.open(**place) as store:
 
         def copied() -> None:
@@ -193,7 +193,7 @@ def strict(data: bytes) -> None:
             profile[name] = choices.pick((1, 2, 3, 7, 64, 1000, 2**31 - 1, 2**53 + 1))
     if choices.byte() % 3 == 0:
         profile["search_max_oversampling"] = choices.pick((1.0, 1.5, 0.5, 64.0, 1e308, 0.0))
-    server, clock = _server(), FakeClock()
+    server, clock = qdrant_server(), FakeClock()
     server.strict, before = StrictModes(profile, clock.now), server.strict
     transport = Faithful(server)
     try:
@@ -213,7 +213,7 @@ def _whole_life(transport: Faithful, choices: Choices, *, exact: bool) -> None:
     records = [(entry(number), page(number, rows=3)) for number in range(6)]
     number = choices.pick((1, 3, 10))
     where: Any = choices.pick(_FILTERS)
-    place = _place(transport, "strict", model=MODEL, first_stage=stage, indexes=kinds)
+    place = place_on(transport, "strict", model=MODEL, first_stage=stage, indexes=kinds)
     with MultiVectorStore.open(model=MODEL, first_stage=stage) as right, MultiVectorStore.open(**place) as store:
         assert store.add(records) == right.add(records)
         assert sorted(one.id for one in store.scroll(where)) == sorted(one.id for one in right.scroll(where))
