@@ -29,6 +29,7 @@ Mode: TypeAlias = Literal["auto", "exact", "two_stage"]
 
 _EXACT_UP_TO = 1000
 _MOST = 2**31 - 1  # no store has more entries
+_LARGEST = float(np.finfo(np.float16).max)  # of the numbers of questions, as of pages: no score overflows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class Searcher:
         The engine gets all searches in one call. A hybrid search makes a second one, see `both_halves`.
 
         Raises:
-            InputError: a query is not vectors of the store's dim.
+            InputError: a query is not vectors of the store's dim, or has numbers that are not finite or too large.
             ConfigurationError: a hybrid search without words, or two stages in a store without a first stage.
         """
         arrays = self._checked(queries)
@@ -193,7 +194,7 @@ class Searcher:
         """The query as float32.
 
         Raises:
-            InputError: it is not vectors of the store's dim.
+            InputError: it is not vectors of the store's dim, or has numbers that are not finite or too large.
         """
         array = np.asarray(query)
         model = self._settings.model
@@ -202,6 +203,8 @@ class Searcher:
                 f"{name}: expected vectors (n, {model.dim}) with n > 0, got shape {array.shape} of {array.dtype}; "
                 f"{self._engine.where} was made by {model.name!r}"
             )
+        if not np.abs(array).max() <= _LARGEST:  # nor is NaN
+            raise InputError(f"{name} must be finite in float16 (at most {_LARGEST:.0f})")
         array = array.astype(np.float32, copy=False)
         if self._settings.distance == "cosine":  # as a server does; the relevance needs these lengths too
             array = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.finfo(np.float32).tiny)
