@@ -18,7 +18,7 @@ from tests.fuzz.targets import TARGETS
 # Those of files and processes take milliseconds per call.
 _CALLS = {"pdf": 15, "store": 15, "model_folder": 12, "parquet": 30, "rows": 50}
 _CALLS |= dict.fromkeys(("image", "exif", "arrays", "onnx"), 100)
-_CALLS |= dict.fromkeys(("answers", "foreign", "strict", "place", "collection"), 40)
+_CALLS |= dict.fromkeys(("answers", "foreign", "strict", "place", "collection"), 15)
 
 
 @pytest.mark.parametrize("name", TARGETS)

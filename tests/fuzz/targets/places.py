@@ -31,8 +31,8 @@ from tests.fuzz.targets.models import work
 from tests.fuzz.targets.qdrant import place_on, qdrant_server
 from tests.stores.backends import MODEL, entry, page
 
-_NAMES = ("full", "first", "source", "page", "page_base", "text")
-_KEYS = ("document", "page", "page_number", "source", "text", OWN, "mean_pooling_rows", "original", "id", "a.b")
+_NAMES = ("full", "first", "source", "page", "page_base", "text", "image")
+_KEYS = ("document", "page", "page_number", "source", "text", OWN, "mean_pooling_rows", "original", "id", "a.b", "a")
 _FILE: dict[str, Any] = {
     "url": ["http://localhost:6333", "localhost"],
     "collection_name": "pages",
@@ -101,6 +101,12 @@ def place(data: bytes) -> None:
         collections.opened_store(path).close()
 
 
+_VALUES: tuple[Any, ...] = (
+    *(1, 2, 3, 10, 1.0, None, True, False, "majority", "all", "auto", "custom"),
+    *({}, {"m": 16}, {"enabled": True}),
+)
+
+
 def collection(data: bytes) -> None:
     """`collection_options`, `indexes`, `retry_seconds` and the others of a new collection, which is then used."""
     choices = Choices(data)
@@ -108,25 +114,8 @@ def collection(data: bytes) -> None:
         *("shard_number", "replication_factor", "write_consistency_factor", "read_consistency", "graph", "timeout"),
         *("sharding_method", "on_disk_payload", "hnsw_config", "optimizers_config", "wal_config", "strict_mode_config"),
     )
-    values = (
-        1,
-        2,
-        3,
-        "majority",
-        "all",
-        True,
-        False,
-        None,
-        10,
-        1.0,
-        {},
-        {"m": 16},
-        {"enabled": True},
-        "auto",
-        "custom",
-    )
     options: Any = {
-        choices.pick(names): choices.value(2) if choices.byte() % 8 == 1 else choices.pick(values)
+        choices.pick(names): choices.value(2) if choices.byte() % 8 == 1 else choices.pick(_VALUES)
         for _ in range(choices.byte() % 3)
     }
     if choices.byte() % 8 == 1:
@@ -180,15 +169,17 @@ def layout(data: bytes) -> None:
         written = choices.changed(written, _NAMES)
     read = Layout.of(written)
     assert eval(repr(read), {"Layout": Layout}) == read == Layout.of(json.loads(json.dumps(read.to_dict())))
-    foreign = ForeignPayloads(read, whole_ids=choices.flag(), text_pages=choices.flag())
+    foreign = ForeignPayloads(read, whole_ids=choices.flag(), sample=payloads[0])
     for raw in payloads:
-        point = choices.pick((7, "00000000-0000-0000-0000-000000000007"))
-        found = Entry.from_payload(foreign.payload(point, raw, with_text=choices.flag()))
+        point: Any = choices.pick((7, "00000000-0000-0000-0000-000000000007"))
+        Entry.from_payload(foreign.payload(point, raw, fields=choices.pick((["text"], ["page", "a.b"], ["source"]))))
+        found = Entry.from_payload(foreign.payload(point, raw))
         _ = found.name, found.page, found.source, found.has_text, found.is_page
         assert foreign.point(str(point)) == point
         back = foreign.raw(found.to_payload())
         json.dumps(back, allow_nan=False)
-        named = {read.source, read.page, read.text, "source", "page", OWN}
+        named = {str(one).split(".")[0] for one in (read.source, read.page, read.text, read.image)}
+        named |= {"source", "page", OWN}
         before, after = ({key: one for key, one in some.items() if key not in named} for some in (raw, back))
         assert _as_a_server_has_them(before) == _as_a_server_has_them(after)
 

@@ -78,6 +78,7 @@ def test_what_is_no_client_is_refused(made: Any, layout: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"metadata": "x"}, "no Qdrant client can be made for http://.*: 'str' object has no attribute 'items'"),
         ({"timeout": 0}, "timeout must be a number above 0"),
         ({"timeout": "10"}, "timeout must be a number above 0"),
         ({"writable": "yes", "layout": {}}, "writable must be True or False, got 'yes'"),
