@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.qdrant import retries
 from colpali_integrations.stores.runs import Run, running
+from tests.cli.test_serve import serving, url_in
 from tests.stores.backends import MODEL, entry, page
 from tests.stores.qdrant.clocks import FakeClock
 from tests.stores.qdrant.stand_in import StandIn, stand_in
@@ -134,6 +136,33 @@ def test_indexing_ends_at_once_and_goes_on(server: StandIn, target: Path, exampl
     for added in (2, 0):
         done = subprocess.run(command(*arguments, "--json"), check=True, capture_output=True, text=True)
         assert json.loads(done.stdout)["added"] == added
+    assert len(set(ids_of(server))) == len(ids_of(server)) == 2
+
+
+@pytest.mark.slow
+def test_a_server_ends_during_an_upload_and_goes_on_with_it(
+    server: StandIn, target: Path, examples_folder: Path
+) -> None:
+    command = [sys.executable, "-c", COMMAND, "serve", "--port", "0"]
+    variables = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with serving(target, command=command, **variables) as (child, lines):
+        server.asked.clear()
+        with (examples_folder / "report.pdf").open("rb") as file:
+            answer = httpx.post(f"{url_in(lines)}/v1/documents", files={"file": file}, trust_env=False)
+        assert answer.status_code == 202, answer.text
+        stopped_once(server, lambda method, path: method == "POST" and path.endswith("/points"))  # looking up its pages
+        said, seconds = ended(child, signal.SIGTERM)
+    assert (child.returncode, seconds < SECONDS) == (0, True), said
+    assert "was given up" not in said
+    assert "Traceback" not in said
+    server.start()
+    with serving(target, command=command, **variables) as (child, lines):
+        until = time.monotonic() + 60
+        while len(ids_of(server)) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=30)
     assert len(set(ids_of(server))) == len(ids_of(server)) == 2
 
 
