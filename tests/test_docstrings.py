@@ -9,6 +9,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import linecache
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -105,6 +106,7 @@ def named(name: str) -> Any:
 @pytest.mark.parametrize("name", modules_with_examples())
 def test_examples_are_true(name: str) -> None:
     module = importlib.import_module(name)
+    linecache.clearcache()  # each run looks at all files in it, which other tests leave hundreds of
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     for test in Finder().find(module, name, module):
         runner.run(test)
