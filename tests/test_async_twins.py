@@ -31,7 +31,12 @@ def package_classes() -> list[type]:
     return list(found)
 
 
-def is_asynchronous(function: Any) -> bool:
+def is_asynchronous(attribute: Any) -> bool:
+    function = _function(attribute)
+    if not inspect.isfunction(function):
+        function = inspect.unwrap(function)  # LlamaIndex's decorators make objects
+    if not inspect.isfunction(function):
+        return False
     returned = str(inspect.signature(function).return_annotation)
     return (
         inspect.iscoroutinefunction(function)
@@ -46,8 +51,8 @@ def twins() -> list[tuple[type, str]]:
         (owner, name)
         for owner in package_classes()
         for name, function in vars(owner).items()
-        if name.startswith("a") and (inspect.isfunction(method := inspect.unwrap(_function(function))))
-        if name not in _PROTOCOL and is_asynchronous(method) and defined_by_us(owner, name[1:])
+        if name.startswith("a") and name not in _PROTOCOL and is_asynchronous(function)
+        if defined_by_us(owner, name[1:])
     ]
 
 

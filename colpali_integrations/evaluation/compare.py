@@ -31,7 +31,7 @@ from colpali_integrations.stores.model_choice import open_model, stored_model
 
 __all__ = ["evaluate"]
 
-Store: TypeAlias = "MultiVectorStore | str | os.PathLike[str]"
+Store: TypeAlias = MultiVectorStore | str | os.PathLike[str]
 _KEPT = 20  # ids of a ranking that an outcome keeps, at least
 _SCORES = 1 << 20  # scores in memory at a time
 _CORPUS = "evaluation_corpus"  # in the metadata of pages that came with their questions

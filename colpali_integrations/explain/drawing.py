@@ -34,7 +34,7 @@ __all__ = [
     "word_colours",
 ]
 
-AnyRegion: TypeAlias = "Region | Mapping[str, Any]"
+AnyRegion: TypeAlias = Region | Mapping[str, Any]
 
 # Distinguishable with any colour vision (after Okabe and Ito), and dark enough for white letters (contrast 4.5).
 PALETTE = ("#0067a5", "#c03a00", "#00795a", "#a3306f", "#6d5a00", "#5b48b5", "#00707c", "#8a4b2a")

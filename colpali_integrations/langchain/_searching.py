@@ -27,8 +27,8 @@ __all__ = [
     "with_scores",
 ]
 
-FilterInput: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
-Scored: TypeAlias = "list[tuple[Document, float]]"
+FilterInput: TypeAlias = Mapping[str, Any] | Filter | Callable[[Document], bool] | None
+Scored: TypeAlias = list[tuple[Document, float]]
 
 # LangChain's names of a search's options, and those of `SearchOptions`.
 SEARCH_OPTIONS = {

@@ -32,8 +32,8 @@ from colpali_integrations.stores.indexing import are_several, check_document_id
 
 __all__ = ["DocumentInput", "ImageInput", "document_source", "document_sources", "image_source", "image_sources"]
 
-DocumentInput: TypeAlias = "str | os.PathLike[str] | bytes | Blob"
-ImageInput: TypeAlias = "ImageSource | Blob | Document"
+DocumentInput: TypeAlias = str | os.PathLike[str] | bytes | Blob
+ImageInput: TypeAlias = ImageSource | Blob | Document
 
 
 def document_source(

@@ -16,7 +16,7 @@ from colpali_integrations.errors import ConfigurationError, InputError
 
 __all__ = ["Parts", "chat_model", "open_chat"]
 
-Parts: TypeAlias = "Sequence[str | bytes]"
+Parts: TypeAlias = Sequence[str | bytes]
 """A message: texts, and pictures as the bytes of JPEG files."""
 _KEY = "OPENAI_API_KEY"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

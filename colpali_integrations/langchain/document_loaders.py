@@ -25,7 +25,7 @@ from colpali_integrations.stores.ingestion.progress import ProgressCallback
 
 __all__ = ["PageImageBlobParser", "PdfPageLoader"]
 
-Source: TypeAlias = "str | os.PathLike[str] | Blob"
+Source: TypeAlias = str | os.PathLike[str] | Blob
 # Arguments of LangChain's other loaders.
 _GUESSES = {
     "glob": "a folder gives its PDFs, Office files and images; use exclude=[...] to leave files out",

@@ -32,7 +32,7 @@ __all__ = ["ColPaliRetriever"]
 
 T = TypeVar("T")
 # The answers to each question of a batch; a question may be asked several times.
-_Answers: TypeAlias = "dict[str, list[list[Document]]]"
+_Answers: TypeAlias = dict[str, list[list[Document]]]
 
 # Defaults of `k` and of the options that only a retriever has.
 _DEFAULTS = {"k": 4, "regions": False, "fetch_k": 20, "lambda_mult": 0.5}

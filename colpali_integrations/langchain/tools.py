@@ -44,7 +44,7 @@ from colpali_integrations.stores.hits import marked_doubtful
 
 __all__ = ["PageSearchTool"]
 
-_Content: TypeAlias = "str | list[str | dict[str, Any]]"
+_Content: TypeAlias = str | list[str | dict[str, Any]]
 _GUESSES = {**OPTION_GUESSES, "max_bytes": "use budget=...", "search_kwargs": "pass store.as_retriever(...) instead"}
 
 

@@ -46,7 +46,7 @@ __all__ = [
     "several",
 ]
 
-ImageInput: TypeAlias = "ImageSource | BaseNode | NodeWithScore | ImageBlock"
+ImageInput: TypeAlias = ImageSource | BaseNode | NodeWithScore | ImageBlock
 # The content hash of a node's picture, where `content_hash`, `source` or `page` are the caller's own values.
 OWN_HASH = "picture_content_hash"
 

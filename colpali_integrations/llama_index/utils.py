@@ -26,7 +26,7 @@ from colpali_integrations.stores.hits import Explained, explained, marked_doubtf
 
 __all__ = ["image_blocks", "page_message", "to_html"]
 
-AnyNodes: TypeAlias = "BaseNode | NodeWithScore | Response | Iterable[BaseNode | NodeWithScore]"
+AnyNodes: TypeAlias = BaseNode | NodeWithScore | Response | Iterable[BaseNode | NodeWithScore]
 
 
 @keep_pdfs_open()

@@ -22,7 +22,7 @@ from colpali_integrations.pdfium.messages import PageText
 
 __all__ = ["PdfSource", "Reader", "open_reader", "reason_of"]
 
-PdfSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes]"
+PdfSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 
 # pdfium is not thread-safe, not even for two documents: every call into it holds this lock.
 _pdfium = threading.RLock()

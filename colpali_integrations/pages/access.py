@@ -17,7 +17,7 @@ from colpali_integrations.pages.formats import DEFAULT_LIMITS, MAX_PIXELS, Image
 
 __all__ = ["DEFAULT_ACCESS", "PageAccess", "Roots", "root_folders"]
 
-Roots: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None"
+Roots: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None
 """Folders whose files may be shown, or one; None for files of known content."""
 
 

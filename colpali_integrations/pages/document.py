@@ -55,7 +55,7 @@ from colpali_integrations.pages.reference import DEFAULT_DPI, encode_base64
 
 __all__ = ["DEFAULT_DPI", "DocumentPage", "PagedDocument", "Source"]
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image
 
 
 class PagedDocument:

@@ -33,7 +33,7 @@ _COMPRESSION, _OLD_JPEG = 259, 6  # old JPEG has positions of tables in further 
 _PLACES = ((273, 279), (324, 325))
 _TABLES = {_COMPRESSION, *(tag for pair in _PLACES for tag in pair)}
 
-_Content: TypeAlias = "bytes | bytearray | mmap.mmap"
+_Content: TypeAlias = bytes | bytearray | mmap.mmap
 
 
 def is_tiff(prefix: bytes) -> bool:

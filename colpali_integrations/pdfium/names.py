@@ -12,7 +12,7 @@ __all__ = ["LAYERS", "USER_UNIT", "FileNames"]
 
 USER_UNIT, LAYERS = b"UserUnit", b"OCProperties"
 
-_Bytes: TypeAlias = "bytes | mmap.mmap"
+_Bytes: TypeAlias = bytes | mmap.mmap
 _NAMES = frozenset({USER_UNIT, LAYERS})
 _LONGEST = max(map(len, _NAMES))
 _OBJECTS = b"/ObjStm"

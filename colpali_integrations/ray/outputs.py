@@ -48,7 +48,7 @@ _METADATA = [name for name in PAGE.names if name in READER_KEYS]
 _READ = ["id", "key", "document_id", "page", "page_count", "run"]
 _NUMBERS = ((name, pa.int64()) for name in ("run", "part", "row"))
 _VERSION = pa.schema([*(PAGE.field(name) for name in _READ[:-1]), *_NUMBERS])
-_Record: TypeAlias = "tuple[Entry, NDArray[np.float32]]"
+_Record: TypeAlias = tuple[Entry, NDArray[np.float32]]
 _READERS = 16  # threads that read files: object storage answers slowly
 
 

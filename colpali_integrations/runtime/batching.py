@@ -25,7 +25,7 @@ __all__ = ["Coalescer"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work: TypeAlias = "Callable[[Sequence[Item]], Sequence[Result]]"
+Work: TypeAlias = Callable[[Sequence[Item]], Sequence[Result]]
 
 
 @dataclass(eq=False)

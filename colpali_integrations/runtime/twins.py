@@ -6,9 +6,8 @@ of the overridden method for those of an assigned one.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from colpali_integrations.runtime.threads import Lane, cancellable, offload
@@ -70,11 +69,10 @@ def cancellable_twin(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, 
 
 
 def _described(twin: Any, method: Callable[P, T], kind: str) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The twin with the signature of its method."""
-    twin.__signature__ = inspect.signature(method)
-    twin.__annotations__ = dict(method.__annotations__)
+    """The twin with the signature of its method, whose module's names its annotations are read with."""
+    result: Any = wraps(method)(twin)
     owner, _, name = method.__qualname__.rpartition(".")
-    twin.__name__, twin.__qualname__ = f"a{name}", f"{owner}.a{name}"
-    twin.__module__, twin.__doc__ = method.__module__, DOCS[kind].format(method.__name__)
-    result: Callable[P, Coroutine[Any, Any, T]] = twin
-    return result
+    result.__name__, result.__qualname__ = f"a{name}", f"{owner}.a{name}"
+    result.__doc__ = DOCS[kind].format(name)
+    described: Callable[P, Coroutine[Any, Any, T]] = result
+    return described

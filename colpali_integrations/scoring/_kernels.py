@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Buffers: TypeAlias = "dict[type[np.generic], NDArray[Any]]"
+Buffers: TypeAlias = dict[type[np.generic], NDArray[Any]]
 
 _lock = threading.Lock()
 _sessions: dict[type[np.generic], Any] = {}

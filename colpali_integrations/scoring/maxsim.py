@@ -19,7 +19,7 @@ from colpali_integrations.scoring._blocks import LIMITS, Limits, blocks
 
 __all__ = ["MultiVectors", "PreparedPages", "as_multi_vector", "float_pages", "max_sim", "relevance", "top_pages"]
 
-MultiVectors: TypeAlias = "NDArray[Any] | Iterable[NDArray[Any]]"
+MultiVectors: TypeAlias = NDArray[Any] | Iterable[NDArray[Any]]
 
 # Page vectors that numpy multiplies at once: 8192 x 128 floats are 4 MB.
 _BLOCK = 8192

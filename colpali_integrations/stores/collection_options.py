@@ -12,7 +12,7 @@ from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["CheckedOptions", "CollectionOptions", "ReadConsistency", "checked_options"]
 
-ReadConsistency: TypeAlias = "int | Literal['majority', 'quorum', 'all']"
+ReadConsistency: TypeAlias = int | Literal["majority", "quorum", "all"]
 """How many replicas must agree on what is read."""
 
 

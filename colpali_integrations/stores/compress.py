@@ -41,7 +41,7 @@ _BLOCK = r"[\w-]+-\d+\.block"
 _OURS = re.compile(
     rf"{re.escape(LOCK)}|({re.escape(DATABASE)}|{_BLOCK})(-\w+|\.(new|salvage|copied|former|unknown|damaged-\d+))?"
 )
-Versions: TypeAlias = "dict[int, tuple[str, int, int | None]]"
+Versions: TypeAlias = dict[int, tuple[str, int, int | None]]
 """By number of an entry: its id and the checksums of its row and of its vectors; see `FolderEngine.versions`."""
 
 

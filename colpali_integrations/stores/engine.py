@@ -50,7 +50,7 @@ A word that all points with words have weighs nothing (0); on several shards of 
 
 OnOptimized: TypeAlias = Callable[[int, int], object]
 """Called with the number of vectors that a server has indexed so far, and that of all vectors."""
-Payload: TypeAlias = "dict[str, Any]"
+Payload: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
 

@@ -64,7 +64,7 @@ _MOST_PARSED = 3 * MAX_LEVELS + 10
 RESERVED = {ID: "id", DOCUMENT: "document_id", CONTENT: "content_hash"}
 """The fields that are not metadata, and their keys in a payload."""
 
-Scalar: TypeAlias = "str | bool | int | float"
+Scalar: TypeAlias = str | bool | int | float
 
 
 class Operator(str, Enum):
@@ -231,7 +231,7 @@ class Not(Filter):
         return {"$not": self.part.to_dict()}
 
 
-FilterLike: TypeAlias = "Filter | Mapping[str, Any] | None"
+FilterLike: TypeAlias = Filter | Mapping[str, Any] | None
 """A filter as callers write it."""
 
 

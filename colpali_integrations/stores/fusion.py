@@ -42,8 +42,8 @@ from colpali_integrations.errors import ConfigurationError
 
 __all__ = ["CANDIDATES", "Fusion", "Halves", "Hybrid", "above", "checked_fusion", "depths", "fuse"]
 
-Hybrid: TypeAlias = "bool | Literal['auto', 'rrf'] | float"
-Numbers: TypeAlias = "NDArray[np.float64]"
+Hybrid: TypeAlias = bool | Literal["auto", "rrf"] | float
+Numbers: TypeAlias = NDArray[np.float64]
 
 CANDIDATES = 100
 """The best entries of each half that are fused. Engines are asked for one more, to see a cut through equal ones."""

@@ -21,7 +21,7 @@ __all__ = ["DocumentSource", "Item", "page_entry"]
 
 logger = package_logger(__name__)
 
-SourceOrLoader: TypeAlias = "Source | Callable[[], Source]"
+SourceOrLoader: TypeAlias = Source | Callable[[], Source]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,5 +142,5 @@ def _checked_muvera(values: object) -> dict[str, int]:
     return {name: checked_whole(value, name, 0) for name, value in values.items()}
 
 
-LayoutLike: TypeAlias = "Layout | Mapping[str, Any]"
+LayoutLike: TypeAlias = Layout | Mapping[str, Any]
 """A layout as callers write it."""

@@ -32,7 +32,7 @@ __all__ = [
     "stored_model",
 ]
 
-ModelLike: TypeAlias = "ColPali | ModelDescription | StoredModel | str | os.PathLike[str]"
+ModelLike: TypeAlias = ColPali | ModelDescription | StoredModel | str | os.PathLike[str]
 
 
 def stored_model(model: ModelLike, *, beside: StoredModel | None = None) -> StoredModel:

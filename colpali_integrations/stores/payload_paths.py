@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 __all__ = ["Path", "path_of", "value_at", "with_value", "without_value", "written_path"]
 
-Path: TypeAlias = "tuple[str, ...]"
+Path: TypeAlias = tuple[str, ...]
 """The keys from the payload down to a value."""
 
 _PART = re.compile(r'"([^"]*)"|([^."]+)')

@@ -21,7 +21,7 @@ from colpali_integrations.stores.settings import Settings
 
 __all__ = ["PointMaker"]
 
-Half: TypeAlias = "NDArray[np.float16]"
+Half: TypeAlias = NDArray[np.float16]
 
 
 class PointMaker:

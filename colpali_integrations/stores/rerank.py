@@ -34,7 +34,7 @@ __all__ = ["Candidate", "CandidateScore", "CandidateScorer"]
 
 logger = package_logger(__name__)
 
-_Half: TypeAlias = "NDArray[np.float16]"
+_Half: TypeAlias = NDArray[np.float16]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -55,6 +55,7 @@ def test_a_twin_has_the_name_and_signature_of_its_method() -> None:
     assert inspect.iscoroutinefunction(Store.acount)
     assert inspect.signature(Store.acount) == inspect.signature(Store.count)
     assert (Store.acount.__qualname__, Store.acount.__module__) == ("Store.acount", __name__)
+    assert get_type_hints(Store.aadd) == {"stop": threading.Event | None, "return": list[str]}
     assert (Store.aadd.__doc__ or "").startswith("`add` in a thread")
     with pytest.raises(TypeError, match="unexpected keyword argument 'lest'"):
         asyncio.run(Store().aadd(lest=1))  # type: ignore[call-arg]

@@ -25,10 +25,10 @@ __all__ = [
     *("max_sim_scores", "ranked", "vectors_matcher"),
 ]
 
-Ranking: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64]]"
+Ranking: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Positions of entries, the best first, and their scores."""
 
-Matcher: TypeAlias = "Callable[[Float32, NDArray[np.int64]], NDArray[Any]]"
+Matcher: TypeAlias = Callable[[Float32, NDArray[np.int64]], NDArray[Any]]
 """Computes the highest product of each query vector with each entry at some positions: (n_vectors, n_positions).
 
 Its arguments are float32 (n_vectors, dim), at least one, and positions, at least one, of entries that have vectors.

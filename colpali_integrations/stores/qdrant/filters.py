@@ -37,7 +37,7 @@ __all__ = [
     "translate",
 ]
 
-Payloads: TypeAlias = "Callable[[Any], Iterable[Mapping[str, Any]]]"
+Payloads: TypeAlias = Callable[[Any], Iterable[Mapping[str, Any]]]
 """A function that reads the payloads (reserved fields and metadata) that fit a Qdrant filter; None reads all."""
 
 _Value = TypeVar("_Value", bound="str | int")

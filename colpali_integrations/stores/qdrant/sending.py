@@ -42,7 +42,7 @@ __all__ = [
 REQUEST_BYTES = 24 << 20
 """The most bytes of a request; a server takes 32 MiB by default."""
 
-PointId: TypeAlias = "Callable[[str], str | int]"
+PointId: TypeAlias = Callable[[str], str | int]
 """The server's id of an entry's point."""
 
 # As JSON: "-0.01234567890123456," and "-1.2345e-05,".

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CALLS", "WRITES", "answered"]
 
-Arguments: TypeAlias = "Mapping[str, Any]"
-Work: TypeAlias = "Callable[[Engine], Any]"
+Arguments: TypeAlias = Mapping[str, Any]
+Work: TypeAlias = Callable[[Engine], Any]
 
 _MOST_ARRAYS = 64  # those of a page may have some MB
 _INT64 = 2**63
