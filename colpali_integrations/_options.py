@@ -64,6 +64,8 @@ def shown(value: object) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to write such numbers in decimal
         return f"an {type(value).__name__} beyond 4300 digits"
+    except RecursionError:
+        return f"a {type(value).__name__} of too many levels"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from colpali_integrations._options import shown, unknown_option
+from colpali_integrations._paths import user_path
 from colpali_integrations._text import parse_json
 from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.errors import ConfigurationError, ModelNotFoundError
@@ -37,7 +38,7 @@ def named_model(store: StorePlace) -> str | None:
         ConfigurationError: it would have to be downloaded, which only the caller may ask for.
     """
     name: str | None = _read(store).get("model") if is_collection(store) else None
-    if name is None or Path(name).expanduser().is_dir():
+    if name is None or user_path(name, ConfigurationError, "model").is_dir():
         return name
     try:
         return find_model(name).name

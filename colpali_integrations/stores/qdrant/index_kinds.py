@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias, get_args
 
+from colpali_integrations._options import shown
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.stores.qdrant.filters import storable_path
 
@@ -30,7 +31,7 @@ def checked_indexes(indexes: object) -> dict[str, IndexKind]:
         {'year': 'number'}
     """
     if not isinstance(indexes, Mapping):
-        raise ConfigurationError(f"indexes must be a dict such as {{'year': 'number'}}, got {indexes!r}")
+        raise ConfigurationError(f"indexes must be a dict such as {{'year': 'number'}}, got {shown(indexes)}")
     for field, kind in indexes.items():
         if not isinstance(field, str) or not field or not storable_path(field) or field.startswith("$"):
             raise ConfigurationError(
@@ -38,5 +39,5 @@ def checked_indexes(indexes: object) -> dict[str, IndexKind]:
                 "without a quote, a backslash or a $ at its beginning"
             )
         if kind not in _KINDS:
-            raise ConfigurationError(f"indexes: {field!r} must be one of {', '.join(_KINDS)}, got {kind!r}")
+            raise ConfigurationError(f"indexes: {field!r} must be one of {', '.join(_KINDS)}, got {shown(kind)}")
     return dict(indexes)
