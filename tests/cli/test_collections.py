@@ -151,7 +151,7 @@ def test_copy_into_a_folder_and_on_to_a_server(
             '{"url": "http://localhost", "options": {"path": "my-index"}}',
             "options are arguments of QdrantClient, and 'path'",
         ),
-        ('{"url": "http://localhost", "model": "%s", "layout": {}}' % ("a" * 5000), "File name too long"),
+        ('{"url": "http://localhost", "model": "%s", "layout": {}}' % ("a" * 5000), "it is too long (5000 characters)"),
         ('{"url": ""}', "url must be a text such as 'http://localhost:6333'"),
     ],
 )
