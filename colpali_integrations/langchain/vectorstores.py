@@ -202,16 +202,16 @@ class ColPaliVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> ColPaliVectorStore:
-        """Make a store of texts; `options` are those of the constructor and of `add_documents`."""
-        return cls.from_documents(text_documents(texts, metadatas), embedding, ids=ids, **options)
+        """Make a store of texts; `kwargs` are those of the constructor and of `add_documents`."""
+        return cls.from_documents(text_documents(texts, metadatas), embedding, ids=ids, **kwargs)
 
     @classmethod
     def from_documents(  # type: ignore[override]
-        cls, documents: Iterable[Document], embedding: ColPaliEmbeddings | None = None, **options: Any
+        cls, documents: Iterable[Document], embedding: ColPaliEmbeddings | None = None, **kwargs: Any
     ) -> ColPaliVectorStore:
-        """Make a store of Documents; `options` are those of the constructor and of `add_documents`.
+        """Make a store of Documents; `kwargs` are those of the constructor and of `add_documents`.
 
         Example:
             >>> from colpali_integrations.langchain import PdfPageLoader
@@ -220,8 +220,8 @@ class ColPaliVectorStore(VectorStore):
             >>> len(store.similarity_search("palettes", k=3))
             1
         """
-        adding = {name: options.pop(name) for name in _ADDING if name in options}
-        store = cls(embedding, **options)
+        adding = {name: kwargs.pop(name) for name in _ADDING if name in kwargs}
+        store = cls(embedding, **kwargs)
         store.add_documents(documents, **adding)
         return store
 
@@ -274,10 +274,10 @@ class ColPaliVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> list[str]:
-        """Store texts; `options` are those of `add_documents`."""
-        return self.add_documents(text_documents(texts, metadatas), ids=ids, **options)
+        """Store texts; `kwargs` are those of `add_documents`."""
+        return self.add_documents(text_documents(texts, metadatas), ids=ids, **kwargs)
 
     def add_images(
         self,
@@ -413,7 +413,7 @@ class ColPaliVectorStore(VectorStore):
 
     # -- searching by the words of a question -------------------------------------------------------------------
 
-    def similarity_search(self, query: str, k: int = 4, filter: FilterInput = None, **options: Any) -> list[Document]:
+    def similarity_search(self, query: str, k: int = 4, filter: FilterInput = None, **kwargs: Any) -> list[Document]:
         """Find the Documents that answer a question best.
 
         Args:
@@ -422,7 +422,7 @@ class ColPaliVectorStore(VectorStore):
             filter: only Documents whose metadata fit: `{"source": "a.pdf", "page": {"$gte": 3}}`, with `$and`, `$or`,
                 `$not`, `$in` and so on (see `stores.filters`); or a function of a Document, which is called with every
                 stored Document and suits small stores.
-            **options: `score_threshold`, the lowest relevance in [0, 1], which is MaxSim's in a hybrid search too;
+            **kwargs: `score_threshold`, the lowest relevance in [0, 1], which is MaxSim's in a hybrid search too;
                 `hybrid=True` to fuse with BM25 over the Documents' texts by a weight that each question decides (a
                 number as the weight of the text, or "rrf"), False for MaxSim alone, and "auto" by default: on where the
                 model's description says that it pays and any Document has a text; `mode` and `oversampling` of a
@@ -436,11 +436,9 @@ class ColPaliVectorStore(VectorStore):
             InputError: the filter is invalid.
             ConfigurationError: an option is unknown or has an invalid value.
         """
-        return documents_of(self._hits(query, k=k, filter=filter, **options))
+        return documents_of(self._hits(query, k=k, filter=filter, **kwargs))
 
-    def similarity_search_with_score(
-        self, query: str, k: int = 4, filter: FilterInput = None, **options: Any
-    ) -> Scored:
+    def similarity_search_with_score(self, query: str, k: int = 4, filter: FilterInput = None, **kwargs: Any) -> Scored:
         """Do `similarity_search` and return the ranking scores too, the higher the better.
 
         The score is the fused score, in [0, 1], of a hybrid search, which with ColTiny is the default, and else MaxSim.
@@ -448,14 +446,14 @@ class ColPaliVectorStore(VectorStore):
         question, so it ranks the answers to one question, and a fixed threshold on it has no meaning. For thresholds
         use `similarity_search_with_relevance_scores`.
         """
-        return with_scores(self._hits(query, k=k, filter=filter, **options))
+        return with_scores(self._hits(query, k=k, filter=filter, **kwargs))
 
     def _similarity_search_with_relevance_scores(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
         """Score by MaxSim as a share of the highest possible for the question; see `scoring.maxsim.relevance`."""
         return [(document_of(hit.entry), hit.relevance) for hit in self._hits(query, k=k, **kwargs)]
 
     def max_marginal_relevance_search(
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
         """Find Documents that answer a question and do not repeat each other.
 
@@ -464,56 +462,56 @@ class ColPaliVectorStore(VectorStore):
             k: maximum number of Documents.
             fetch_k: number of the best Documents to choose from.
             lambda_mult: weight of relevance against diversity, from 0 (diversity alone) to 1 (relevance alone).
-            **options: as for `similarity_search`, with `filter`.
+            **kwargs: as for `similarity_search`, with `filter`.
 
         Returns:
             Documents in the order of choice; the first is the most relevant. The similarity of two pages is measured
             over all their vectors; see `stores.mmr`.
         """
-        hits = self._hits(query, k=max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k")), **options)
+        hits = self._hits(query, k=max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k")), **kwargs)
         return documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     # -- searching by vectors and images ------------------------------------------------------------------------
 
     def similarity_search_by_vector(
-        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **kwargs: Any
     ) -> list[Document]:
         """Do `similarity_search` for vectors (n_vectors, dim), the result of `embed_query_multi_vector`.
 
         Raises:
             InputError: a single pooled vector, which this store does not compare.
         """
-        return documents_of(self.find([multi_vector(embedding)], k=k, filter=filter, **options)[0])
+        return documents_of(self.find([multi_vector(embedding)], k=k, filter=filter, **kwargs)[0])
 
     def similarity_search_by_vector_with_score(
-        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **options: Any
+        self, embedding: ArrayLike, k: int = 4, filter: FilterInput = None, **kwargs: Any
     ) -> Scored:
         """Do `similarity_search_by_vector` with MaxSim as the score."""
-        return with_scores(self.find([multi_vector(embedding)], k=k, filter=filter, **options)[0])
+        return with_scores(self.find([multi_vector(embedding)], k=k, filter=filter, **kwargs)[0])
 
     def similarity_search_by_image(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
+        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **kwargs: Any
     ) -> list[Document]:
         """Find the Documents most like an image, which may be any input of `ColPaliEmbeddings.embed_images`.
 
         Raises:
             ImageError: the image cannot be read.
         """
-        return [document for document, _ in self.similarity_search_by_image_with_score(image, k, filter, **options)]
+        return [document for document, _ in self.similarity_search_by_image_with_score(image, k, filter, **kwargs)]
 
     def similarity_search_by_image_with_score(
-        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **options: Any
+        self, image: ImageInput, k: int = 4, filter: FilterInput = None, **kwargs: Any
     ) -> Scored:
         """Do `similarity_search_by_image` with MaxSim as the score."""
         [vectors] = self._embedding.embed_images_multi_vector([image])
-        return self.similarity_search_by_vector_with_score(vectors, k, filter, **options)
+        return self.similarity_search_by_vector_with_score(vectors, k, filter, **kwargs)
 
     def max_marginal_relevance_search_by_vector(
-        self, embedding: ArrayLike, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Any
+        self, embedding: ArrayLike, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
         """Do `max_marginal_relevance_search` for vectors (n_vectors, dim)."""
         most = max(checked_whole(fetch_k, "fetch_k"), checked_whole(k, "k"))
-        [hits] = self.find([multi_vector(embedding)], k=most, **options)
+        [hits] = self.find([multi_vector(embedding)], k=most, **kwargs)
         return documents_of(diverse(self.store, hits, k, lambda_mult=lambda_mult))
 
     def find(
@@ -587,11 +585,11 @@ class ColPaliVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> list[str]:
         """`add_texts` in a thread, without blocking the event loop; LangChain's own loses the texts of a generator."""
-        stop = options.pop("stop", None)
-        return await cancellable(lambda either: self.add_texts(texts, metadatas, ids=ids, stop=either, **options), stop)
+        stop = kwargs.pop("stop", None)
+        return await cancellable(lambda either: self.add_texts(texts, metadatas, ids=ids, stop=either, **kwargs), stop)
 
     aadd_images = cancellable_twin(add_images)
     aadd_pdf = cancellable_twin(add_pdf)

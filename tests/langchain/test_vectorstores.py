@@ -28,6 +28,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.indexing.api import aindex
 from langchain_core.messages import HumanMessage
+from langchain_core.tools import StructuredTool
 from PIL import Image
 
 from colpali_integrations import ColPali, max_sim
@@ -92,6 +93,13 @@ def encoded(counting: CountingEmbeddings) -> Counter[str]:
 
 def pages_of(documents: list[Document]) -> list[tuple[str, int]]:
     return [(Path(one.metadata["source"]).name, one.metadata["page"]) for one in documents]
+
+
+@pytest.mark.parametrize("method", ["similarity_search", "max_marginal_relevance_search"])
+def test_a_search_is_a_tool_as_it_stands(filled: ColPaliVectorStore, method: str) -> None:
+    tool = StructuredTool.from_function(getattr(filled, method))
+    [found] = tool.invoke({"query": "the tide is low", "k": 1})  # LangChain passes `kwargs` alone on as it should
+    assert found.id == "tide"
 
 
 # -- pages and texts ----------------------------------------------------------------------------------------------
