@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -85,6 +86,7 @@ __all__ += ["query_request", "read_manifest", "retrying"]
 _logger = package_logger(__name__)
 
 _RECORDS, _VECTORS = 1024, 16
+_MANIFEST_ATTEMPTS = 30  # with 4 s of waits together
 _BATCHES_AT_ONCE = 3  # the server stores while another batch is written and sent; each takes some 50 MB here
 _MOST_VALUES = 1 << 15  # of a field; more are sent back in a filter no faster than points are read
 # The client's imitation of a server is not thread-safe.
@@ -208,9 +210,10 @@ class QdrantServerEngine:
         """Replace the manifest by what a function makes of it.
 
         A server has no transaction for it: the manifest is read again after it was written, so that of two processes
-        that write at the same time one finds the other's.
+        that write at the same time one finds the other's. The nodes of a cluster may tell it a moment later.
         """
-        while True:
+        for attempt in range(_MANIFEST_ATTEMPTS):
+            time.sleep(0.01 * max(0, attempt - 1))
             with self._using() as client:
                 if (stored := read_manifest(client, self._collection)) is None:
                     raise StoreError(f"{self.where} has been removed since it was opened")
@@ -218,6 +221,10 @@ class QdrantServerEngine:
                 if changed == stored:
                     return stored
                 write_manifest(client, self._collection, changed)
+        raise StoreError(
+            f"{self.where}: the server accepted new metadata of the collection {_MANIFEST_ATTEMPTS} times, and still "
+            f"tells others; look at the server's log, and whether another process changes them all the time"
+        )
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Store points, in place of those with the same ids; where the server refuses some, the others."""

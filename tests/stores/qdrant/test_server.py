@@ -26,6 +26,7 @@ from colpali_integrations.scoring.codes import VectorCode
 from colpali_integrations.scoring.maxsim import max_sim
 from colpali_integrations.stores.engine import FIRST, FULL, WORDS, Point, Search, VectorSpec
 from colpali_integrations.stores.filters import Condition, Filter, Operator, matches, parse_filter
+from colpali_integrations.stores.qdrant import server as server_module
 from colpali_integrations.stores.qdrant.server import (
     QdrantServerEngine,
     connect,
@@ -640,6 +641,17 @@ def test_substrings_are_matched_locally_for_servers_before_1_20() -> None:
         assert engine.count(parse_filter({"title": {"$text": "epo"}})) == 1
         assert [path.rpartition("/")[2] for _, path, _ in server.asked] == ["scroll", "count"]
         engine.close()
+
+
+def test_a_server_that_never_keeps_the_metadata_is_an_error(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect(server.url)
+    engine = QdrantServerEngine(client, "forgetful", schema=SCHEMA, manifest=MANIFEST, owns_client=True)
+    monkeypatch.setattr(server_module, "write_manifest", lambda *arguments: None)
+    monkeypatch.setattr(server_module, "_MANIFEST_ATTEMPTS", 3)
+    with pytest.raises(StoreError, match=r"forgetful.*accepted new metadata.*3 times.*still tells others"):
+        engine.change_manifest(lambda manifest: {**manifest, "more": 1})
+    assert engine.change_manifest(lambda manifest: manifest) == engine.manifest
+    engine.close()
 
 
 def test_two_processes_that_create_a_collection_share_it(server: StandIn) -> None:
