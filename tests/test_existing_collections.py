@@ -146,7 +146,7 @@ def test_texts_and_metadata_reach_the_frameworks(collection: tuple[str, Made], s
     id_ = str([*one.payloads][4])
     [document] = ColPaliVectorStore(ColPaliEmbeddings(), **place(server, one)).get_by_ids([id_])
     [node] = LlamaIndexStore(embed_model=ColPaliEmbedding(), **place(server, one)).get_nodes([id_])
-    text = {"fastembed": "the text of page 4", "tutorial": "1.pdf, page 2"}.get(kind, "")
+    text = {"fastembed": "the text of page 4", "tutorial": "1.pdf, page 2", "unnamed": "1, page 2"}[kind]
     assert document.page_content == node.get_content() == text
     assert document.metadata == node.metadata
     assert document.metadata["page"] == 2

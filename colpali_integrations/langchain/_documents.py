@@ -17,7 +17,14 @@ from colpali_integrations._options import checked_several
 from colpali_integrations.errors import InputError
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess
 from colpali_integrations.pages.identity import document_id, page_id, page_name, real_path
-from colpali_integrations.pages.metadata import content_key, describes_page, is_unchanged, page_number, shows_picture
+from colpali_integrations.pages.metadata import (
+    content_key,
+    describes_page,
+    is_unchanged,
+    page_number,
+    shows_picture,
+    source_text,
+)
 from colpali_integrations.pages.reference import draw_page
 from colpali_integrations.stores import Entry, Item
 from colpali_integrations.stores.rerank import Candidate
@@ -169,8 +176,8 @@ def name_of(document: Document) -> str:
 
 def reference_name(metadata: Mapping[str, Any]) -> str:
     """Name the page that metadata refer to; "image" if they refer to none."""
-    source, number = metadata.get("source"), page_number(metadata)
-    return page_name(source, number) if isinstance(source, str) and number is not None else "image"
+    source, number = source_text(metadata), page_number(metadata)
+    return page_name(source, number) if source is not None and number is not None else "image"
 
 
 def caption_of(document: Document, number: int) -> str:
@@ -180,10 +187,10 @@ def caption_of(document: Document, number: int) -> str:
         document: a page.
         number: its position among the pages that are shown, from 1.
     """
-    source = document.metadata.get("source")
-    if page_number(document.metadata) is not None and isinstance(source, str):
+    source = source_text(document.metadata)
+    if page_number(document.metadata) is not None and source is not None:
         return reference_name(document.metadata)
-    return source if isinstance(source, str) and source else document.id or f"image {number}"
+    return source or document.id or f"image {number}"
 
 
 def page_identity(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:

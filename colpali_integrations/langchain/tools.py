@@ -37,6 +37,7 @@ from colpali_integrations.langchain.retrievers import ColPaliRetriever
 from colpali_integrations.langchain.vectorstores import ColPaliVectorStore, open_vectorstore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
+from colpali_integrations.pages.metadata import source_text
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.filters import DOCUMENT
@@ -315,7 +316,7 @@ def _found_pages(documents: Iterable[Document]) -> list[FoundPage]:
 def _found_page(document: Document, number: int) -> FoundPage:
     if has_picture(document):
         return FoundPage(name=caption_of(document, number), text=document.page_content, metadata=document.metadata)
-    named = bool(document.metadata.get("source"))
+    named = bool(source_text(document.metadata))
     name = caption_of(document, number) if named else f"text {number}"
     return FoundPage(name=name, text=document.page_content)
 

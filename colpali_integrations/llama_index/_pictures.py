@@ -21,7 +21,7 @@ from colpali_integrations.pages.formats import ImageLimits
 from colpali_integrations.pages.identity import file_digest, page_hash, page_key, page_name, real_path, text_key
 from colpali_integrations.pages.images import ImageSource, image_name, is_one_image, load_image
 from colpali_integrations.pages.kept import keep_pdfs_open
-from colpali_integrations.pages.metadata import describes_page, picture_key
+from colpali_integrations.pages.metadata import describes_page, page_number, picture_key, source_text
 from colpali_integrations.pages.pdf import PdfPage
 from colpali_integrations.pages.reference import encode_png, names_picture, page_file
 
@@ -82,8 +82,9 @@ def image_label(item: ImageInput) -> str:
         item = item.node
     if isinstance(item, BaseNode):
         metadata = item.metadata
-        if isinstance(metadata.get("source"), str) and isinstance(metadata.get("page"), int):
-            return page_name(metadata["source"], metadata["page"])
+        source, number = source_text(metadata), page_number(metadata)
+        if source is not None and number is not None:
+            return page_name(source, number)
         return f"{type(item).__name__} {item.node_id}"
     if isinstance(item, (PageReference, PdfPage)):
         return item.name

@@ -35,6 +35,7 @@ from colpali_integrations.llama_index.retrievers import ColPaliRetriever
 from colpali_integrations.llama_index.vector_stores import ColPaliVectorStore
 from colpali_integrations.pages.access import PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
+from colpali_integrations.pages.metadata import source_text
 from colpali_integrations.runtime.threads import offload
 from colpali_integrations.stores import MultiVectorStore
 from colpali_integrations.stores.hits import marked_doubtful
@@ -249,7 +250,7 @@ class PageSearchTool(AsyncBaseTool):
         except ColPaliError as error:
             metadata, problem = None, str(error)
         is_text = metadata is None and not problem
-        source = node.metadata.get("source") or node.metadata.get("file_name")
+        source = source_text(node.metadata) or node.metadata.get("file_name")
         name = (str(source) if source else f"text {number}") if is_text else image_label(node)
         return FoundPage(name=name, text=text, metadata=metadata, problem=problem)
 

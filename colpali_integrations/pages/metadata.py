@@ -32,6 +32,7 @@ __all__ = [
     "picture_hash",
     "picture_key",
     "shows_picture",
+    "source_text",
     "storable_metadata",
     "storage_fault",
 ]
@@ -59,6 +60,23 @@ def describes_page(metadata: Mapping[str, Any], text: str) -> bool:
     if _text(metadata.get("image_base64")):
         return metadata.get("text_hash") in (None, text_key(text))
     return is_unchanged(metadata, text) and _text(metadata.get("source")) and page_number(metadata) is not None
+
+
+def source_text(metadata: Mapping[str, Any]) -> str | None:
+    """The document that metadata name, as a text; None where they name none.
+
+    Collections of other programs number their documents, which counts as a name.
+
+    Args:
+        metadata: of an entry, or of a framework's document.
+
+    Example:
+        >>> source_text({"source": "a.pdf"}), source_text({"source": 7}), source_text({"source": ["a.pdf"]})
+        ('a.pdf', '7', None)
+    """
+    source = metadata.get("source")
+    is_number = isinstance(source, int) and not isinstance(source, bool)
+    return str(source) if is_number or isinstance(source, str) else None
 
 
 def shows_picture(metadata: Mapping[str, Any], text: str) -> bool:

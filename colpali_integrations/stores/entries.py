@@ -15,7 +15,7 @@ from colpali_integrations._text import parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
-from colpali_integrations.pages.metadata import shows_picture, storage_fault
+from colpali_integrations.pages.metadata import shows_picture, source_text, storage_fault
 from colpali_integrations.scoring.bm25 import has_words
 from colpali_integrations.stores.fusion import Halves
 from colpali_integrations.stores.limits import MAX_ID_LENGTH, check_depth, check_size, is_deep
@@ -78,9 +78,8 @@ class Entry:
 
     @property
     def source(self) -> str | None:
-        """The path or URI of the document; None if the metadata do not contain it."""
-        source = self.metadata.get("source")
-        return source if isinstance(source, str) else None
+        """The path or URI of the document, or its number; None if the metadata do not contain it."""
+        return source_text(self.metadata)
 
     @property
     def page(self) -> int | None:

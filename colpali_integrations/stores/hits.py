@@ -19,6 +19,7 @@ from colpali_integrations.models.colpali import ColPali
 from colpali_integrations.pages.access import DEFAULT_ACCESS, PageAccess, Roots
 from colpali_integrations.pages.formats import MAX_PIXELS
 from colpali_integrations.pages.kept import keep_pdfs_open
+from colpali_integrations.pages.metadata import source_text
 from colpali_integrations.stores.entries import Hit
 from colpali_integrations.stores.settings import StoredModel
 
@@ -93,7 +94,6 @@ class Explained:
             score: of the ranking.
             relevance: if known.
         """
-        source = metadata.get("source")
         image, note = picture
         return ReportPage(
             name=name,
@@ -106,7 +106,7 @@ class Explained:
             regions=metadata.get("regions") or self.regions.get(id_, []),
             maps=self.maps.get(id_),
             text=text,
-            source=source if isinstance(source, str) else None,
+            source=source_text(metadata),
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
+from colpali_integrations.pages.metadata import source_text
 from colpali_integrations.stores.engine import Payload
 from colpali_integrations.stores.entries import fitting_fields
 from colpali_integrations.stores.filters import (
@@ -102,18 +103,26 @@ class ForeignPayloads:
     def point(self, id_: str) -> str | int:
         """The id of an entry's point: the number or UUID that the entry's id is, else one made of it.
 
+        The ids of pages of documents are 32 hexadecimal digits, which is a UUID too. Where the ids are whole numbers,
+        only a UUID as servers write it, with hyphens, is one: a page that is added gets a number.
+
         >>> ForeignPayloads(Layout()).point("17")
         17
         """
         if (number := _whole_text(id_)) is not None and 0 <= number < 2**64:
             return number
         with suppress(ValueError):
-            return known_point(id_)
+            known = known_point(id_)
+            if known == id_ or not self._whole_ids:
+                return known
         return _hashed(id_) if self._whole_ids else point_id(id_)
 
     def _points(self, id_: str) -> tuple[str | int, ...]:
         """The ids that `point` may have made, also when the collection had others than today."""
-        return self.point(id_), _hashed(id_), point_id(id_)
+        known: list[str | int] = []
+        with suppress(ValueError):
+            known.append(known_point(id_))
+        return self.point(id_), *known, _hashed(id_), point_id(id_)
 
     def payload(self, point: str | int, raw: Mapping[str, Any], *, fields: Collection[str] | None = None) -> Payload:
         """The payload of an entry, as `Entry.from_payload` reads it. A value of another type than expected is left out.
@@ -412,6 +421,7 @@ def _document(source: Any) -> str | None:
 
 
 def _name(metadata: Mapping[str, Any]) -> str | None:
-    source, number = metadata.get(_SOURCE), metadata.get(_PAGE)
-    is_page = isinstance(source, str) and isinstance(number, int) and not isinstance(number, bool)
-    return page_name(str(source), int(number)) if is_page and number is not None else None
+    source, number = source_text(metadata), metadata.get(_PAGE)
+    if source is None or isinstance(number, bool) or not isinstance(number, int):
+        return None
+    return page_name(source, number)
