@@ -231,7 +231,7 @@ def test_changes_leave_pictures_as_they_are(place: dict[str, Any], server: Stand
         assert {id_: payload["image"] for id_, payload in after.items()} == before
         for payload in after.values():
             assert {*payload} == {"document", "page", "image", "tag", "year", "colpali_integrations"}
-        with pytest.raises(InputError, match="image describe the page"):
+        with pytest.raises(InputError, match="image describes the page"):
             store.update_metadata("a.pdf", {"image": "another"})
         vectors = coltiny.embed_query("another page")
         metadata = {"source": "b.pdf", "page": 1, "image_base64": encoded((50, 50)), "image_mime_type": "image/png"}

@@ -429,20 +429,25 @@ def marked(text: str, question: str) -> Text:
     return result
 
 
-def serving(url: str, store: StorePlace, pages: int, *, has_key: bool, has_read_key: bool) -> None:
+def serving(
+    url: str, store: StorePlace, pages: int, *, has_key: bool, has_read_key: bool, is_writable: bool = True
+) -> None:
     """Print where a server answers, and a request to try."""
     variable = "COLPALI_API_KEY" if has_key else "COLPALI_READ_API_KEY"
     key = f' -H "Authorization: Bearer ${variable}"' if has_key or has_read_key else ""
-    may_change = has_key or not has_read_key
+    may_change = is_writable and (has_key or not has_read_key)
     note(f"Serving {store} ({number(pages, 'page')}) at {url}; Ctrl-C stops it.")
     note(f"Open {url} in a browser to search{', and to add and delete documents' if may_change else ''}.")
     if may_change:
         note(f"Add: curl {url}/v1/documents{key} -F file=@report.pdf")
+    if not is_writable:
+        note(f"{store} is open for reading, so no caller can add or delete.")
     note(f"""Ask: curl {url}/v1/search{key} -H 'Content-Type: application/json' -d '{{"query": "your question"}}'""")
-    if not may_change:
+    if is_writable and not may_change:
         note("The API key only reads, so no caller can add or delete. Set COLPALI_API_KEY for one that may.")
     if not key:
-        note("There is no API key: every user of this machine can read, add and delete. Set COLPALI_API_KEY for one.")
+        rights = "read, add and delete" if is_writable else "read"
+        note(f"There is no API key: every user of this machine can {rights}. Set COLPALI_API_KEY for one.")
 
 
 def facts(values: Mapping[str, object]) -> None:
@@ -452,8 +457,14 @@ def facts(values: Mapping[str, object]) -> None:
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else str(value)
         if isinstance(value, Mapping):
-            shown = ", ".join(f"{key} ({one})" for key, one in value.items())
+            shown = ", ".join(f"{key} ({_fact(one)})" for key, one in value.items())
         _out().print(_line((f"{name.replace('_', ' '):<{width}}", "dim"), shown), soft_wrap=True)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={one}" for key, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def models(descriptions: Sequence[ModelDescription]) -> None:

@@ -75,6 +75,7 @@ def serve(
     [dim]Example:[/]  colpali-integrations serve --store my-index --root reports/
     """
     try:
+        from colpali_integrations.server.service import is_writable
         from colpali_integrations.server.serving import serve as run
         from colpali_integrations.server.settings import READ_KEY_VARIABLE, ServerSettings, key_of
     except ModuleNotFoundError as error:
@@ -97,7 +98,8 @@ def serve(
 
         def ready(url: str) -> None:
             keys = (settings.key is not None, settings.read_key is not None)
-            display.serving(url, store, len(opened), has_key=keys[0], has_read_key=keys[1])
+            writable = is_writable(opened)
+            display.serving(url, store, len(opened), has_key=keys[0], has_read_key=keys[1], is_writable=writable)
             if open_:  # a browser in the terminal would keep the server waiting
                 threading.Thread(target=_open, args=[url], name="serve-browser", daemon=True).start()
 

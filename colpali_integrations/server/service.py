@@ -23,11 +23,20 @@ from colpali_integrations.stores import Hits, MultiVectorStore, SearchOptions
 from colpali_integrations.stores.current import CurrentStore
 from colpali_integrations.stores.rerank import CandidateScorer
 
-__all__ = ["Service"]
+__all__ = ["Service", "is_writable"]
 
 # One thread searches at a time, and the other writes answers meanwhile.
 _QUESTION_THREADS, _MOST_TOGETHER = 2, 32
 _REMEMBERED = 64  # questions, for heatmaps
+
+
+def is_writable(store: MultiVectorStore) -> bool:
+    """Whether a store was opened for changes, and its server takes them."""
+    try:
+        store.require_writable()
+    except StoreError:
+        return False
+    return True
 
 
 class Service:
@@ -89,11 +98,7 @@ class Service:
     @property
     def is_writable(self) -> bool:
         """Whether the store was opened for changes."""
-        try:
-            self.current.store.require_writable()
-        except StoreError:
-            return False
-        return True
+        return is_writable(self.current.store)
 
     def require_writable(self) -> None:
         """Refuse an upload or a deletion that the store would refuse for good.

@@ -48,7 +48,8 @@ def refuse_fixed_keys(metadata: Mapping[str, Any], layout: Layout | None) -> Non
     given = Layout() if layout is None else layout
     own = READER_KEYS | given.own_keys
     if fixed := sorted(key for key in metadata if key in own or given.reaches(key)):
-        raise InputError(f"update_metadata: {', '.join(fixed)} describe the page and cannot be changed")
+        describe = "describes" if len(fixed) == 1 else "describe"
+        raise InputError(f"update_metadata: {', '.join(fixed)} {describe} the page and cannot be changed")
 
 
 def with_metadata(entry: Entry, metadata: Mapping[str, Any]) -> Entry:

@@ -70,6 +70,10 @@ class Layout:
             raise ConfigurationError(f"first has {self.full!r}, which is full: the candidates are compared by that one")
         if self.muvera is not None:
             object.__setattr__(self, "muvera", _checked_muvera(self.muvera))
+            if not self.first:
+                raise ConfigurationError(
+                    "muvera says how a vector of first was made, and first has none; add that vector to first"
+                )
 
     def encoder(self, dim: int) -> FastembedMuvera | None:
         """The transform of `muvera`, for vectors of a length; None without one.
@@ -139,7 +143,7 @@ def _checked_muvera(values: object) -> dict[str, int]:
         raise ConfigurationError(f"muvera must be a dict of arguments, such as {_MUVERA}, got {shown(values)}")
     if unknown := [name for name in values if name not in _MUVERA]:
         raise unknown_option("muvera", unknown, _MUVERA)
-    return {name: checked_whole(value, name, 0) for name, value in values.items()}
+    return {**_MUVERA, **{name: checked_whole(value, name, 0) for name, value in values.items()}}
 
 
 LayoutLike: TypeAlias = Layout | Mapping[str, Any]

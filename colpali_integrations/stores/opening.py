@@ -267,7 +267,7 @@ def _open_foreign(
     """Open a collection that another program has made."""
     from colpali_integrations.stores.qdrant.foreign import ForeignEngine, checked_settings
 
-    settings = checked_settings(client, collection, layout, model)
+    settings = checked_settings(client, collection, layout, model, writable=bool(options.get("writable")))
     return ForeignEngine(client, collection, layout=layout, manifest=settings.to_dict(), **options), settings
 
 

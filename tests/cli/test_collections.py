@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient
 
 from colpali_integrations import ColPali
 from colpali_integrations.cli.app import ExitCode, run
+from colpali_integrations.cli.display import facts as print_facts
 from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.stores import MultiVectorStore
 from tests.cli.test_serve import serving, url_in
@@ -189,7 +190,10 @@ def test_a_served_collection_refuses_changes_at_once_with_the_reason(
     report = examples_folder / "report.pdf"
     options: dict[str, Any] = {"trust_env": False, "timeout": 60}
     with serving(write()) as (_, lines):
-        url = url_in(lines)
+        url, told = url_in(lines), "".join(lines)
+        assert "docs.json is open for reading, so no caller can add or delete." in told
+        assert "in a browser to search." in told
+        assert "Add: curl" not in told
         refused = [
             httpx.post(f"{url}/v1/documents", files={"file": (report.name, report.read_bytes())}, **options),
             httpx.delete(f"{url}/v1/documents/2.pdf", **options),
@@ -216,7 +220,7 @@ def test_metadata_of_a_served_layout_are_changed_but_for_its_own_keys(
 ) -> None:
     with serving(write(writable=True)) as (_, lines), MultiVectorStore.open(url_in(lines), model=coltiny) as remote:
         for key in ("filename", "page_num", "text", "source", "page"):
-            with pytest.raises(InputError, match=f"update_metadata: {key} describe the page and cannot be changed"):
+            with pytest.raises(InputError, match=f"update_metadata: {key} describes the page and cannot be changed"):
                 remote.update_metadata("1.pdf", {key: "another", "year": 2024})
         assert remote.count({"year": 2024}) == 0
         assert remote.update_metadata("1.pdf", {"year": 2024}) == remote.count({"year": 2024}) == 13
@@ -234,6 +238,9 @@ def test_info_says_only_what_is_known(write: Write, capsys: Capture) -> None:
     assert "model coltiny" in shown
     assert "layout full (colpali), source (filename), page (page_num), text (text)" in shown
     assert "distance cosine" in shown
+    first = {"first": ["muvera_fde", "mean"], "muvera": {"k_sim": 5}}
+    print_facts({"layout": first})
+    assert "layout first (muvera_fde, mean), muvera (k_sim=5)" in " ".join(capsys.readouterr().out.split())
     assert "datatype float32" in shown
     for unknown in ("english", "float16", "quantization", "pool factor", "format"):
         assert unknown not in shown

@@ -157,7 +157,7 @@ def test_tags_change_without_a_copy(pdf: Path, model: ColPali) -> None:
         assert "tenant" not in entry.metadata
         assert entry.is_page
         np.testing.assert_array_equal(store.vectors([entry.id])[0], before[entry.id])
-    with pytest.raises(InputError, match="page describe the page"):
+    with pytest.raises(InputError, match="page describes the page"):
         store.update_metadata(document, {"page": 3})
     assert store.update_metadata("unknown", {"year": 1}) == 0
 

@@ -50,6 +50,7 @@ from colpali_integrations.stores.qdrant.foreign_payloads import (
 from colpali_integrations.stores.qdrant.foreign_points import ForeignPoints
 from colpali_integrations.stores.qdrant.indexes import Indexes
 from colpali_integrations.stores.qdrant.loading import wait_until_indexed
+from colpali_integrations.stores.qdrant.named_keys import check_keys
 from colpali_integrations.stores.qdrant.narrowing import send_narrowing
 from colpali_integrations.stores.qdrant.records import scrolled_records
 from colpali_integrations.stores.qdrant.retries import calling
@@ -76,11 +77,13 @@ _MISSING = (
 _LOCAL = threading.RLock()
 
 
-def checked_settings(client: QdrantClient, collection: str, layout: Layout, model: StoredModel) -> Settings:
+def checked_settings(
+    client: QdrantClient, collection: str, layout: Layout, model: StoredModel, *, writable: bool = False
+) -> Settings:
     """The settings of a collection that another program has made, once it fits a layout and a model.
 
     Raises:
-        StoreError: it does not exist, or `vectors.check_vectors`.
+        StoreError: it does not exist, or `vectors.check_vectors`, or `named_keys.check_keys`.
         FingerprintError: its vectors are of another length than the model's.
         ConfigurationError: this package has made it, and records its settings there.
     """
@@ -94,6 +97,7 @@ def checked_settings(client: QdrantClient, collection: str, layout: Layout, mode
     params = vector_params(info)
     is_cosine = check_vectors(params, layout, model, where)
     check_muvera(client, collection, layout, params, where)
+    check_keys(client, collection, layout, StrictMode.of(info), where, writable=writable)
     if not is_cosine:
         return Settings(model=model, first_stage=LAYOUT)
     return Settings(model=replace(model, best_match=1.0), first_stage=LAYOUT, distance="cosine")

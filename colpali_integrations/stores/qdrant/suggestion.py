@@ -15,7 +15,7 @@ from colpali_integrations.stores.payload_paths import Path, path_of, written_pat
 from colpali_integrations.stores.qdrant.foreign_payloads import OWN
 from colpali_integrations.stores.qdrant.vectors import described, vector_params
 
-__all__ = ["not_ours", "suggested_layout"]
+__all__ = ["not_ours", "sampled_keys", "suggested_layout"]
 
 _SAMPLE = 50
 # Names in public projects, the likeliest first.
@@ -38,8 +38,7 @@ def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
         where: the collection and its server, for the message.
     """
     params = vector_params(client.get_collection(collection))
-    records, _ = client.scroll(collection, limit=_SAMPLE, with_payload=True, with_vectors=False)
-    payloads = [record.payload or {} for record in records]
+    payloads = _sample(client, collection, _SAMPLE)
     layout = suggested_layout(params, payloads)
     keys = ", ".join(f"{key!r} ({kind})" for key, kind in _kinds(payloads).items()) or "none"
     facts = (
@@ -61,6 +60,16 @@ def not_ours(client: QdrantClient, collection: str, where: str) -> StoreError:
         command=f'{facts}. To search it, add "layout": {written} and the "model" that made its vectors to the file; '
         + otherwise,
     )
+
+
+def sampled_keys(client: QdrantClient, collection: str, pages: int) -> dict[str, str]:
+    """The keys of some pages, as a layout names them, with the kinds of their values."""
+    return _kinds(_sample(client, collection, pages))
+
+
+def _sample(client: QdrantClient, collection: str, pages: int) -> list[Mapping[str, Any]]:
+    records, _ = client.scroll(collection, limit=pages, with_payload=True, with_vectors=False)
+    return [record.payload or {} for record in records]
 
 
 def suggested_layout(params: Mapping[str, models.VectorParams], payloads: Sequence[Mapping[str, Any]]) -> Layout | None:

@@ -67,7 +67,8 @@ def check_vectors(params: Mapping[str, models.VectorParams], layout: Layout, mod
     for role, name in (("full", layout.full), *(("first", name) for name in layout.first)):
         if (one := params.get(name)) is None:
             raise StoreError(
-                f"{where} has no vector {_named(name)}, which the layout has as {role}; it has {described(params)}"
+                f"{where} has no vector {_named(name)}, which the layout has as {role}; it has {described(params)}. "
+                f"Name one of these as {role}"
             )
         if one.distance not in _DISTANCES:
             raise StoreError(

@@ -18,6 +18,7 @@ from qdrant_client import QdrantClient, models
 from colpali_integrations import ColPali
 from colpali_integrations.errors import ConfigurationError, FingerprintError, InputError, StoreError
 from colpali_integrations.explain import PageGrid
+from colpali_integrations.pages.identity import page_id
 from colpali_integrations.stores import Entry, Layout, MultiVectorStore, SearchOptions, copy_store, index_documents
 from colpali_integrations.stores.filters import And, Condition, Filter, Not, Or, matches, parse_filter
 from colpali_integrations.stores.qdrant.collection import connect
@@ -256,6 +257,7 @@ def test_generated_filters_have_the_meaning_of_matches(
     multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     client.create_collection("c", models.VectorParams(size=DIM, distance=models.Distance.DOT, multivector_config=multi))
     vector = page(1, rows=1).tolist()
+    stored = [*stored, {"document": "known.pdf", "page_number": 7}]
     client.upsert("c", [models.PointStruct(id=at, vector=vector, payload=one) for at, one in enumerate(stored)])
     layout = Layout(source="document", page="page_number", page_base=0)
     store = MultiVectorStore.open(client=client, collection_name="c", model=MODEL, layout=layout)
@@ -264,6 +266,32 @@ def test_generated_filters_have_the_meaning_of_matches(
         expected = {payload["id"] for payload in seen if matches(where, payload)}
         assert {entry.id for entry in store.scroll(where)} == expected, where
     store.close()
+
+
+def test_pages_of_documents_get_ids_of_the_collections_kind(own: Made) -> None:
+    store = opened(own, writable=True)
+    pages = [page_id("/data/new.pdf", number) for number in (1, 2)]  # 32 hexadecimal digits, which is a UUID too
+    store.add([(Entry(id=one, document_id="/data/new.pdf"), page(7 + at, rows=3)) for at, one in enumerate(pages)])
+    points = [record.id for record in own.client.scroll(own.name, limit=99)[0]]
+    assert len(points) == 8
+    assert all(isinstance(one, int) for one in points)
+    again = opened(own, writable=True)
+    assert [entry and entry.id for entry in again.get(pages)] == pages
+    assert {entry.id for entry in again.scroll({"$id": {"$in": pages}})} == {*pages}
+    assert again.documents()["/data/new.pdf"] == 2
+    assert again.delete(pages[:1]) == 1
+    assert pages[1] in again
+
+
+def test_points_with_uuids_among_whole_numbers_are_found(own: Made) -> None:
+    other = "3fda6e90-8140-620e-ef33-a60303feb360"
+    full = page(9, rows=3).tolist()
+    vectors = dict.fromkeys(("original", "mean_pooling_rows", "mean_pooling_columns"), full)
+    own.client.upsert(own.name, [models.PointStruct(id=other, vector=vectors, payload={"document": "u.pdf"})])
+    store = opened(own, writable=True)
+    assert [entry and entry.id for entry in store.get([other])] == [other]
+    assert store.delete([other]) == 1
+    assert store.get([other]) == [None]
 
 
 def test_a_filter_is_a_direct_query_with_it(own: Made) -> None:
@@ -478,7 +506,7 @@ def test_keys_of_the_layout_and_our_own_are_not_metadata(own: Made) -> None:
     store = opened(own, writable=True)
     before = {record.id: record.payload for record in own.client.scroll(own.name, limit=99)[0]}
     for key in ("document", "page_number", "source", "page"):
-        with pytest.raises(InputError, match=f"update_metadata: {key} describe the page and cannot be changed"):
+        with pytest.raises(InputError, match=f"update_metadata: {key} describes the page and cannot be changed"):
             store.update_metadata("1.pdf", {key: "another", "year": 2024})
     with pytest.raises(StoreError, match="a: metadata cannot have the key 'colpali_integrations', under which the"):
         store.add([(Entry(id="a", metadata={"colpali_integrations": 5}), page(1, rows=3))])

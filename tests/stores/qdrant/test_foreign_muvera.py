@@ -132,5 +132,14 @@ def test_the_error_without_a_layout_tells_of_it(client: QdrantClient) -> None:
 def test_what_are_no_arguments_is_refused(wrong: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Layout(muvera=wrong)
-    assert Layout.of({"muvera": ARGUMENTS}).to_dict() == {"muvera": ARGUMENTS}
     assert eval(repr(LAYOUT)) == LAYOUT
+
+
+def test_arguments_that_are_left_out_are_those_of_fastembed() -> None:
+    layout = Layout.of({"first": ["muvera_fde"], "muvera": {"r_reps": 10}})
+    assert layout.to_dict()["muvera"] == {"k_sim": 5, "dim_proj": 16, "r_reps": 10, "random_seed": 42}
+
+
+def test_arguments_without_a_vector_that_they_made_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="muvera says how a vector of first was made, and first has none; add"):
+        Layout(full="original", muvera=ARGUMENTS)

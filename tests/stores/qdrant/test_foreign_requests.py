@@ -63,7 +63,7 @@ def test_documents_are_counted_by_the_server_where_their_key_has_an_index(
     expected["2.pdf"] -= 1  # one page has no document, another no payload
     store = opened(one, server.url)
     read = store.documents()
-    assert asked(server).count("scroll") == 3  # one of them at the opening
+    assert asked(server).count("scroll") == 4  # two of them at the opening
     client.create_payload_index(one.name, "document", field_schema=models.PayloadSchemaType.KEYWORD)
     indexed = opened(one, server.url)
     asked(server)

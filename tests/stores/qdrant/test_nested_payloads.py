@@ -110,7 +110,7 @@ def test_pages_are_added_and_changed_within_objects(client: QdrantClient) -> Non
         changed, kept, own = record.payload or {}, before[record.id], {"year", "colpali_integrations"}
         assert {key: changed[key] for key in {*changed} - own} == {key: kept[key] for key in {*kept} - own}
     for key in ("metadata", "metadata.author", "page_content", "source"):
-        with pytest.raises(InputError, match="describe the page and cannot be changed"):
+        with pytest.raises(InputError, match="describes the page and cannot be changed"):
             store.update_metadata("1.pdf", {key: "another"})
     with pytest.raises(StoreError, match="'metadata' is no object, as the layout has it"):
         store.add([(Entry(id="b", metadata={"metadata": 3, "page": 1, "source": "a"}), page(1, rows=3))])
@@ -173,6 +173,8 @@ raw = st.fixed_dictionaries(
 @given(payloads=st.lists(raw, min_size=1, max_size=5), nested=st.booleans())
 def test_values_of_any_type_fail_no_search(payloads: list[dict[str, Any]], nested: bool) -> None:
     client = QdrantClient(":memory:")
+    named = dict.fromkeys(("source", "page", "document", "text", "image"), None)
+    payloads = [*payloads, {**named, "metadata": named}]
     collection(client, payloads)
     own = Layout(source="metadata.source", page="metadata.page", text="metadata.text") if nested else None
     layout = own or Layout(source="document", page="page", text="text", image="image")
