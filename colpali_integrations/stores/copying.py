@@ -122,7 +122,7 @@ def _copied(
             progress(done, len(ids))
     report = CopyReport(**counts)
     if report.without_vectors:
-        logger.warning("%s: %d entries have no vectors, and are not copied", source.where, report.without_vectors)
+        logger.warning("%s: entries without vectors, which are not copied: %d", source.where, report.without_vectors)
     if refused:
         raise all_refused(refused, report.copied + report.updated + report.present)
     return report

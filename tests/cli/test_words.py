@@ -159,6 +159,19 @@ def test_a_missing_extra_is_pickled_with_its_message() -> None:
         ("ColPali.from_pretrained('my model')", "--model 'my model'"),
         ("or pass roots=[folder] to show the files of a folder", "or pass --root DIR to show the files of a folder"),
         ("is in none of the folders of roots=['/a', '/b']", "is in none of the folders of --root"),
+        (
+            "the server asks for an API key, give it as api_key= (401)",
+            "the server asks for an API key, set QDRANT_API_KEY to it (401)",
+        ),
+        (
+            "Open the store with a key that may write, by api_key=",
+            "Open the store with a key that may write, in QDRANT_API_KEY",
+        ),
+        (
+            "allow more time by timeout= (seconds)",
+            'allow more time by "timeout", in seconds, in the "options" of its file',
+        ),
+        ("removed there (QdrantClient.get_collections), and", "removed there, and"),
         ("no code here: a=b, some_dim=3", "no code here: a=b, some_dim=3"),
     ],
 )

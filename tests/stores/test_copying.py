@@ -127,7 +127,7 @@ def test_entries_without_vectors_are_counted_and_not_taken_for_present(caplog: p
     for copied, present in ((4, 0), (0, 4)):
         report = copy_store(source, target)
         assert (report.entries, report.copied, report.present, report.without_vectors) == (6, copied, present, 2)
-        assert "2 entries have no vectors, and are not copied" in caplog.text
+        assert "entries without vectors, which are not copied: 2" in caplog.text
         caplog.clear()
     with pytest.raises(InputError, match="has no vectors of the entry '3'; name another one that get"):
         source.check_model("3", "page.png")

@@ -20,8 +20,14 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("qdrant-client", "qdrant", "a store on a Qdrant server") from error
 
-__all__ = ["Outage", "TriedError", "UnexpectedResponse", "explained", "grpc"]
+__all__ = ["MADE_ELSEWHERE", "Outage", "TriedError", "UnexpectedResponse", "explained", "grpc"]
 __all__ += ["is_denied", "is_forbidden", "is_refusal", "outage_of", "reaching"]
+
+MADE_ELSEWHERE = (
+    "another program made it, and opening it again makes none. See whether it was removed or renamed there "
+    "(QdrantClient.get_collections), and open it by its name"
+)
+"""What to do where a collection of another program is gone."""
 
 _TIMEOUT = "the server took too long; allow more time by timeout= (seconds)"
 _UNREACHABLE = "the server cannot be reached ({message}). Does it run, and are address and port right?"

@@ -37,7 +37,7 @@ from colpali_integrations.stores.qdrant.collection import (
     models,
     server_version,
 )
-from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.errors import MADE_ELSEWHERE, reaching
 from colpali_integrations.stores.qdrant.facets import Facets
 from colpali_integrations.stores.qdrant.filters import translate
 from colpali_integrations.stores.qdrant.foreign_documents import counted_documents
@@ -69,10 +69,6 @@ _REQUEST_NUMBERS = 1 << 20  # about 22 MB of decimals; the default limit of a se
 _RECORDS, _VECTORS = 1024, 16
 _PICTURES = 16  # records with a picture of some MB each
 _BATCHES_AT_ONCE = 3  # as to a collection of our own
-_MISSING = (
-    "another program made it, and opening it again makes none. See whether it was removed or renamed there "
-    "(QdrantClient.get_collections), and open it by its name"
-)
 # The client's imitation of a server is not thread-safe.
 _LOCAL = threading.RLock()
 
@@ -88,7 +84,7 @@ def checked_settings(
         ConfigurationError: this package has made it, and records its settings there.
     """
     where = describe(client, collection)
-    with reaching(where):
+    with reaching(where, missing=MADE_ELSEWHERE):
         if not client.collection_exists(collection):
             raise StoreError(f"{where} does not exist, and a layout makes none; check its name")
         info = client.get_collection(collection)
@@ -155,6 +151,7 @@ class ForeignEngine:
             schema=info.payload_schema,
             auto=False,  # it is another program's
             sample=lambda limit: (),
+            ours=False,
         )
         whole_ids = any(isinstance(record.id, int) for record in sample)
         self._facets = Facets(collection, self._strict.limit)
@@ -456,7 +453,7 @@ class ForeignEngine:
         client = self._client
         if client is None:
             raise StoreError(f"{self.where} was closed; open it again")
-        with reaching(self.where, missing=_MISSING), self._lock:
+        with reaching(self.where, missing=MADE_ELSEWHERE), self._lock:
             yield client
 
 

@@ -57,6 +57,7 @@ class Indexes:
         schema: `payload_schema` of the collection's info.
         auto: whether to make the indexes that filters need.
         sample: reads some payloads, for the kind of a field's values.
+        ours: whether this package made the collection, so that openings may make indexes.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class Indexes:
         schema: Mapping[str, Any],
         auto: bool,
         sample: Callable[[int], Iterable[Payload]],
+        ours: bool = True,
     ) -> None:
         self._using, self._collection, self._where = using, collection, where
-        self._strict, self._auto, self._sample = strict, auto, sample
+        self._strict, self._auto, self._sample, self._ours = strict, auto, sample, ours
         self._kinds = _kinds(schema)
         self._warned: set[tuple[str, ...]] = set()
         self._met: dict[str, IndexKind] = {}  # metadata fields of pages that were written, or read for filters
@@ -151,12 +153,16 @@ class Indexes:
                     "%s is in strict mode and %s for %s: filters on it read the payloads, which takes longer%s",
                     self._where,
                     "has no index" if there is None else f"has an index of the kind {there!r}, no other,",
-                    path[-1],
-                    self._advice(path, is_met=is_met) if there is None and len(path) == 2 else "",
+                    path[-1] if self._ours else ".".join(path),
+                    self._advice(path, is_met=is_met) if there is None else "",
                 )
         return served
 
     def _advice(self, path: tuple[str, ...], *, is_met: bool) -> str:
+        if not self._ours:
+            return ". An index of it on the server makes them faster (QdrantClient.create_payload_index)"
+        if len(path) != 2:
+            return ""
         advice = f". Open the store with indexes={{{path[-1]!r}: ...}}"
         most = self._strict.indexes
         if is_met or not self._auto or (most is not None and len(self._kinds) >= most):

@@ -10,7 +10,7 @@ from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.payload_paths import Path, path_of, written_path
 from colpali_integrations.stores.qdrant.collection import QdrantClient, models
-from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.errors import MADE_ELSEWHERE, reaching
 from colpali_integrations.stores.qdrant.filters import storable_path
 from colpali_integrations.stores.qdrant.strict import StrictMode
 from colpali_integrations.stores.qdrant.suggestion import sampled_keys
@@ -43,7 +43,7 @@ def check_keys(
     roles = _OF_PAGES if writable else (*_OF_PAGES, "text", "image")
     named = {role: path_of(key) for role in roles if (key := getattr(layout, role)) is not None}
     read = [written_path(path) for role, path in named.items() if role != "image" and _is_askable(path)]
-    with reaching(where):
+    with reaching(where, missing=MADE_ELSEWHERE):
         [*sample], following = client.scroll(
             collection, limit=strict.page(_SAMPLE), with_payload=read or False, with_vectors=False
         )

@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 from colpali_integrations.errors import ConfigurationError, FingerprintError, StoreError
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.qdrant import answers
-from colpali_integrations.stores.qdrant.errors import reaching
+from colpali_integrations.stores.qdrant.errors import MADE_ELSEWHERE, reaching
 from colpali_integrations.stores.settings import StoredModel
 
 __all__ = ["check_muvera", "check_vectors", "collection_facts", "described", "vector_params"]
@@ -135,7 +135,7 @@ def check_muvera(
     if encoder is None or not names:
         return
     wanted = [*names, layout.full] if layout.full else True
-    with reaching(where):
+    with reaching(where, missing=MADE_ELSEWHERE):
         records, _ = client.scroll(collection, limit=1, with_payload=False, with_vectors=wanted)
     for name in names:
         vectors: Any = records[0].vector if records else None

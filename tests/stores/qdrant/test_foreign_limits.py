@@ -91,6 +91,24 @@ def test_filters_without_an_index_are_decided_over_the_payloads(
         record.getMessage() for record in caplog.records if "is in strict mode and has no index" in record.getMessage()
     ]
     assert 0 < len(warned) == len(set(warned))
+    assert all(one.endswith(" makes them faster (QdrantClient.create_payload_index)") for one in warned)
+
+
+def test_a_key_in_an_object_is_named_as_a_whole(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), stand_in(profile=CLOUD) as server:
+        client = connect(server.url)
+        multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+        one = models.VectorParams(size=DIM, distance=models.Distance.COSINE, multivector_config=multi)
+        client.create_collection("docs", {"late": one})
+        vector = {"late": page(1, rows=2).tolist()}
+        client.upsert("docs", [models.PointStruct(id=1, vector=vector, payload={"metadata": {"page": 3}})])
+        layout = Layout(full="late", page="metadata.page")
+        store = MultiVectorStore.open(url=server.url, collection_name="docs", model=MODEL, layout=layout)
+        assert [entry.page for entry in store.scroll({"page": 3})] == [3]
+        client.close()
+    [message] = [record.getMessage() for record in caplog.records if "strict mode" in record.getMessage()]
+    assert "has no index for metadata.page: filters on it read the payloads" in message
+    assert "Open the store with indexes=" not in message  # which are for collections of this package
 
 
 def test_requests_keep_within_the_limits_of_a_collection() -> None:

@@ -97,3 +97,18 @@ def test_strict_mode_looks_at_some_pages_only() -> None:
         made(server, [payload(number) for number in range(3)])  # all of them are looked at
         with pytest.raises(StoreError, match="no page with the key 'elsewhere'"):
             opened(server, Layout(full="late", source="elsewhere"))
+
+
+@pytest.mark.parametrize("path", ["/collections/docs", "/collections/docs/points/scroll"])
+def test_a_collection_that_goes_while_it_is_opened(server: StandIn, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(server, [payload(1)])
+    respond = server.respond
+
+    def going(method: str, target: str, key: str | None, body: bytes) -> Any:
+        if target == path:
+            server.client.delete_collection("docs")
+        return respond(method, target, key, body)
+
+    monkeypatch.setattr(server, "respond", going)
+    with pytest.raises(StoreError, match="another program made it, and opening it again makes none"):
+        opened(server, LAYOUT)
