@@ -143,6 +143,16 @@ def test_nodes_of_llama_index_carry_it(index: str, options: dict[str, Any]) -> N
     assert DOUBTFUL not in other and "score <b>" in other
 
 
+def test_nodes_of_a_doubtful_answer_do_not_carry_it_into_another_store(index: str) -> None:
+    with MultiVectorStore.open(index) as store:
+        doubted = [one.node for one in llama_index.ColPaliRetriever(store).retrieve(DOUBTED)]
+    other = llama_index.ColPaliVectorStore()
+    other.add(doubted)
+    retriever = llama_index.ColPaliRetriever(other)
+    assert not any("doubtful" in one.metadata for one in retriever.retrieve(ANSWERED))
+    assert all(one.metadata["doubtful"] for one in retriever.retrieve(DOUBTED))
+
+
 def test_reports_say_so(index: str, coltiny: ColPali) -> None:
     with MultiVectorStore.open(index, model=coltiny) as store:
         assert_says_so(store.search(DOUBTED, 2).to_html())

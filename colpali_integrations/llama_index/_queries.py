@@ -21,7 +21,7 @@ from colpali_integrations.stores import SearchOptions
 from colpali_integrations.stores.filters import DOCUMENT, ID, And, Condition, Filter, Operator
 from colpali_integrations.stores.search import Mode
 
-__all__ = ["checked_query", "encode_question", "put_hidden", "query_filter"]
+__all__ = ["checked_query", "encode_question", "put_hidden", "query_filter", "take_hidden"]
 
 dispatcher = get_dispatcher(__name__)
 
@@ -116,3 +116,12 @@ def put_hidden(node: BaseNode, key: str, value: Any) -> None:
     for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
         if key not in hidden:
             hidden.append(key)
+
+
+def take_hidden(node: BaseNode, key: str) -> None:
+    """Undo `put_hidden`, which an answer may have done before the node was stored; values of the caller stay."""
+    if key in node.metadata and key in node.excluded_llm_metadata_keys:
+        del node.metadata[key]
+        for hidden in (node.excluded_llm_metadata_keys, node.excluded_embed_metadata_keys):
+            if key in hidden:
+                hidden.remove(key)

@@ -26,7 +26,13 @@ from colpali_integrations.llama_index._components import LayoutField
 from colpali_integrations.llama_index._entries import entry_node, node_item
 from colpali_integrations.llama_index._filters import store_filter
 from colpali_integrations.llama_index._persistence import copied_records, load_store, save_store, store_like
-from colpali_integrations.llama_index._queries import checked_query, encode_question, put_hidden, query_filter
+from colpali_integrations.llama_index._queries import (
+    checked_query,
+    encode_question,
+    put_hidden,
+    query_filter,
+    take_hidden,
+)
 from colpali_integrations.llama_index._stores import StoreComponent
 from colpali_integrations.llama_index.embeddings import (
     ColPaliEmbedding,
@@ -410,6 +416,7 @@ class ColPaliVectorStore(StoreComponent, BasePydanticVectorStore):
         hits: Sequence[Hit] = found if threshold is None else diverse(self._store, found, k, lambda_mult=threshold)
         nodes = [self._node(hit.entry) for hit in hits]
         for node, hit in zip(nodes, hits, strict=True):
+            take_hidden(node, DOUBTFUL)  # of the answer that a stored node came from
             if found.doubtful:
                 put_hidden(node, DOUBTFUL, True)
             if kwargs.get("halves") and hit.halves is not None:

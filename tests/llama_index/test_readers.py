@@ -243,7 +243,9 @@ def test_a_node_draws_itself_with_the_formats_of_its_reader(tmp_path: Path) -> N
     store = ColPaliVectorStore(path=tmp_path / "store", embed_model=ColPaliEmbedding(image_formats=["DDS"]))
     store.add([node])
     [result] = store.query(VectorStoreQuery(query_str="navy", similarity_top_k=1)).nodes or []
-    for found in (result, *store.get_nodes(), *store.get_nodes([node.node_id])):
+    assert is_drawn(result)
+    assert result.metadata == {**node.metadata, "doubtful": True}, "a page of one colour answers no question"
+    for found in (*store.get_nodes(), *store.get_nodes([node.node_id])):
         assert found == node
         assert is_drawn(found)
     store.close()
