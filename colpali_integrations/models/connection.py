@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from colpali_integrations._forks import renew_after_forks
 from colpali_integrations._keys import KEY_VARIABLE, ApiKey, key_in_file, key_in_variable
 from colpali_integrations._text import parse_json
-from colpali_integrations.errors import ColPaliError, ConfigurationError
+from colpali_integrations.errors import ColPaliError, ConfigurationError, StoreError
 from colpali_integrations.pages._urls import is_web_url, shown_url
 
 if TYPE_CHECKING:
@@ -202,9 +202,16 @@ class Connection:
                 "key of the server, or pass api_key_file="
             )
         if status == 404 or (status == 200 and not answer):
-            raise kind(
+            reason = (
                 f"{self.url} has no {path}: it is no server of this package, or an older one; start one there by: "
                 "colpali-integrations serve"
+            )
+            if not issubclass(kind, StoreError):
+                raise kind(reason)
+            file = json.dumps({"url": self.url, "collection_name": "pages"})
+            raise kind(
+                f"{reason}. A collection on a Qdrant server is opened by url= and collection_name=",
+                command=f"{reason}. A collection on a Qdrant server is named by a JSON file, such as {file}",
             )
         if status != 200:
             raise kind(f"{self.url} answers {status}: {message}")

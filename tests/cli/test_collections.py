@@ -104,6 +104,16 @@ def test_changes_are_refused_with_the_words_of_the_command_line(write: Write, ca
         assert "names a collection on a server" in " ".join(capsys.readouterr().err.split())
 
 
+def test_the_url_of_a_qdrant_server_is_no_store(server: StandIn, capsys: Capture) -> None:
+    for arguments in (["info", server.url], ["search", QUESTION, "--store", server.url]):
+        assert run(arguments) == ExitCode.ERROR
+        message = " ".join(capsys.readouterr().err.split())
+        assert "it is no server of this package" in message
+        assert f'by a JSON file, such as {{"url": "{server.url}", "collection_name": "pages"}}' in message
+    with pytest.raises(StoreError, match="A collection on a Qdrant server is opened by url= and collection_name="):
+        MultiVectorStore.open(server.url)
+
+
 def test_copy_into_a_folder_and_on_to_a_server(
     write: Write, server: StandIn, tmp_path: Path, collection: Made, capsys: Capture
 ) -> None:

@@ -146,6 +146,8 @@ class StandIn(ThreadingHTTPServer):
             return {"status": "enabled" if self.cluster else "disabled"}
         if (method, path) == ("POST", "/collections/aliases"):
             return self._alias(body)
+        if not path.startswith("/collections/"):
+            raise Refusal("", 404, is_json=False)
         found = re.fullmatch(r"/collections/([^/]+)(/.*)?", path)
         assert found is not None, path
         name, rest = unquote(self.aliases.get(found[1], found[1])), (found[2] or "").strip("/")
