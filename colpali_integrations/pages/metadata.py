@@ -76,7 +76,7 @@ def source_text(metadata: Mapping[str, Any]) -> str | None:
     """
     source = metadata.get("source")
     is_number = isinstance(source, int) and not isinstance(source, bool)
-    return str(source) if is_number or isinstance(source, str) else None
+    return str(source) if is_number or _text(source) else None
 
 
 def shows_picture(metadata: Mapping[str, Any], text: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.layout import Layout
-from colpali_integrations.stores.payload_paths import Path, path_of, written_path
+from colpali_integrations.stores.payload_paths import Path, path_of, value_at, written_path
 from colpali_integrations.stores.qdrant.collection import QdrantClient, models
 from colpali_integrations.stores.qdrant.errors import MADE_ELSEWHERE, reaching
 from colpali_integrations.stores.qdrant.filters import storable_path
@@ -17,6 +18,7 @@ from colpali_integrations.stores.qdrant.suggestion import sampled_keys
 
 __all__ = ["check_keys"]
 
+_logger = logging.getLogger(__name__)
 _SAMPLE = 16
 _OF_PAGES = ("source", "page")  # of all pages; a page may be added with the first text or picture
 
@@ -27,7 +29,7 @@ def check_keys(
     """Refuse a layout with a key that no page has, such as a misspelt one: nothing else would tell of it.
 
     A few pages are read. A key that none of them has is looked for among all pages, unless the collection's strict
-    mode forbids that.
+    mode forbids that. A page of the number 0 is told by a warning where the layout counts from 1.
 
     Args:
         client: of the server.
@@ -49,8 +51,15 @@ def check_keys(
         )
         if not sample:
             return
+        payloads = [record.payload or {} for record in sample]
+        if layout.page_base == 1 and any(_is_zero(value_at(one, named["page"])) for one in payloads if "page" in named):
+            _logger.warning(
+                "%s has a page of the number 0, and its layout counts from 1: if the first page of a document is 0, "
+                "set page_base to 0 in the layout, or all numbers are one too low",
+                where,
+            )
         for role, path in named.items():
-            if not _is_askable(path) or any(_has(record.payload or {}, path) for record in sample):
+            if not _is_askable(path) or any(_has(one, path) for one in payloads):
                 continue
             is_all = following is None and role != "image"
             if is_all or not (strict.indexed_only or _any_has(client, collection, path)):
@@ -68,6 +77,11 @@ def _has(payload: Mapping[str, Any], path: Path) -> bool:
             return False
         value = value[key]
     return True
+
+
+def _is_zero(number: Any) -> bool:
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return number == "0" or (is_number and number == 0)
 
 
 def _any_has(client: QdrantClient, collection: str, path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +67,27 @@ def test_a_key_that_no_page_has_is_refused(server: StandIn, count: int, role: st
 def test_a_key_of_one_page_among_many_is_enough(server: StandIn) -> None:
     made(server, [*({"page_content": str(number)} for number in range(COUNT)), payload(COUNT)])
     assert opened(server, LAYOUT).documents() == {"a.pdf": 1}
+
+
+@pytest.mark.parametrize("first", [0, "0", 0.0])
+def test_a_page_0_where_the_layout_counts_from_1_is_told(
+    server: StandIn, first: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(server, [{"source": "a.pdf", "page": number} for number in (2, first, 1)])
+    layout = Layout(full="late", source="source", page="page")
+    assert {entry.page for entry in opened(server, layout).scroll()} == {0, 1, 2}
+    assert "has a page of the number 0, and its layout counts from 1: if the first page" in caplog.text
+    assert "set page_base to 0 in the layout" in caplog.text
+    caplog.clear()
+    assert {entry.page for entry in opened(server, replace(layout, page_base=0)).scroll()} == {1, 2, 3}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("other", [False, None, "", "00", [0]])
+def test_what_is_no_page_0_is_not_told_as_one(server: StandIn, other: Any, caplog: pytest.LogCaptureFixture) -> None:
+    made(server, [{"source": "a.pdf", "page": number} for number in (2, other, 1)])
+    opened(server, Layout(full="late", source="source", page="page"))
+    assert caplog.text == ""
 
 
 def test_an_empty_collection_has_no_keys_yet(server: StandIn) -> None:
