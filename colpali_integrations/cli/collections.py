@@ -17,8 +17,9 @@ from colpali_integrations.stores import MultiVectorStore, Settings, stored_setti
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.model_choice import ModelLike
 from colpali_integrations.stores.opening import OPTIONS, settings_at
+from colpali_integrations.stores.qdrant.place import shown_place
 
-__all__ = ["has_layout", "is_collection", "named_model", "opened_store", "place_settings"]
+__all__ = ["described", "has_layout", "is_collection", "named_model", "opened_store", "place_settings"]
 
 _TEXTS = ("collection_name", "model")
 _KINDS = {"layout": Mapping, "indexes": Mapping, "options": Mapping, "writable": bool, "auto_index": bool}
@@ -46,6 +47,13 @@ def named_model(store: StorePlace) -> str | None:
         raise ConfigurationError(
             f"{store} names the model {name!r}, which is neither registered here nor a folder; pass it by --model"
         ) from error
+
+
+def described(store: Path) -> str:
+    """The collection of a file, for messages."""
+    values = _read(store)
+    name, place = values.get("collection_name", "pages"), shown_place(values.get("url", ""))
+    return f"the Qdrant collection {name!r} at {place}, which {store} names,"
 
 
 def has_layout(store: StorePlace) -> bool:

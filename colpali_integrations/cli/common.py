@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from colpali_integrations.cli.collections import has_layout, named_model, opened_store, place_settings
+from colpali_integrations.cli.collections import (
+    described,
+    has_layout,
+    is_collection,
+    named_model,
+    opened_store,
+    place_settings,
+)
 from colpali_integrations.cli.model_options import CheckpointOptions
 from colpali_integrations.cli.places import StorePlace
 from colpali_integrations.errors import ConfigurationError, StoreError
@@ -41,7 +48,10 @@ def require_store(store: StorePlace) -> None:
         StoreError: there is none, or it cannot be read.
     """
     if place_settings(store) is None and not has_layout(store):
-        raise StoreError(f"there is no store at {store}: make one with {NAME} index PATH --store {store}")
+        make = f"{NAME} index PATH --store {store}"
+        if is_collection(store):
+            raise StoreError(f"{described(store)} does not exist: check its name, or make it with {make}")
+        raise StoreError(f"there is no store at {store}: make one with {make}")
 
 
 def open_store(store: StorePlace, model: ColPali | None = None, *, read_only: bool = False) -> MultiVectorStore:

@@ -104,6 +104,19 @@ def test_changes_are_refused_with_the_words_of_the_command_line(write: Write, ca
         assert "names a collection on a server" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("command", [["info"], ["list"], ["search", QUESTION, "--store"]])
+def test_a_collection_that_does_not_exist_is_named(
+    command: list[str], write: Write, server: StandIn, capsys: Capture
+) -> None:
+    file = write(collection_name="docz", layout=None, model=None)
+    assert run([*command, str(file)]) == ExitCode.ERROR
+    message = " ".join(capsys.readouterr().err.split())
+    assert (
+        f"the Qdrant collection 'docz' at {server.url}, which {file} names, does not exist: check its name" in message
+    )
+    assert f"or make it with colpali-integrations index PATH --store {file}" in message
+
+
 def test_the_url_of_a_qdrant_server_is_no_store(server: StandIn, capsys: Capture) -> None:
     for arguments in (["info", server.url], ["search", QUESTION, "--store", server.url]):
         assert run(arguments) == ExitCode.ERROR
