@@ -12,12 +12,14 @@ from colpali_integrations._options import shown
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.payload_paths import Path, path_of, written_path
+from colpali_integrations.stores.qdrant.filters import storable_path
 from colpali_integrations.stores.qdrant.foreign_payloads import OWN
 from colpali_integrations.stores.qdrant.vectors import described, vector_params
 
 __all__ = ["not_ours", "sampled_keys", "suggested_layout"]
 
 _SAMPLE = 50
+_LONG = 20_000  # characters, more than a page of text has
 # Names in public projects, the likeliest first.
 _FULL = ("original", "colpali", "colqwen", "full", "initial", "multivector", "late", "image")
 _FIRST = ("mean_pool", "row", "column", "pooled", "mean")
@@ -68,8 +70,24 @@ def sampled_keys(client: QdrantClient, collection: str, pages: int) -> dict[str,
 
 
 def _sample(client: QdrantClient, collection: str, pages: int) -> list[Mapping[str, Any]]:
-    records, _ = client.scroll(collection, limit=pages, with_payload=True, with_vectors=False)
-    return [record.payload or {} for record in records]
+    """The payloads of some pages; long texts, such as pictures in base64, of the first one alone."""
+    first, following = client.scroll(collection, limit=1, with_payload=True, with_vectors=False)
+    payloads: list[Mapping[str, Any]] = [record.payload or {} for record in first]
+    if following is None or pages == 1:
+        return payloads
+    long = [
+        written_path((key,))
+        for key, value in payloads[0].items()
+        if isinstance(value, str) and len(value) > _LONG and storable_path(key)
+    ]
+    others, _ = client.scroll(
+        collection,
+        limit=pages - 1,
+        offset=following,
+        with_payload=models.PayloadSelectorExclude(exclude=long) if long else True,
+        with_vectors=False,
+    )
+    return [*payloads, *(record.payload or {} for record in others)]
 
 
 def suggested_layout(params: Mapping[str, models.VectorParams], payloads: Sequence[Mapping[str, Any]]) -> Layout | None:

@@ -198,3 +198,23 @@ def test_a_collection_that_is_gone_is_named_with_the_next_step() -> None:
 def test_a_wrong_name_is_told_at_the_opening(server: StandIn) -> None:
     with pytest.raises(StoreError, match=r"'doks' at http://127.* does not exist, and a layout makes none; check its"):
         MultiVectorStore.open(url=server.url, collection_name="doks", model=MODEL, layout=Layout())
+
+
+def test_the_error_without_a_layout_reads_one_picture(
+    server: StandIn, client: QdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = of_kind(client, "tutorial")
+    ids = [record.id for record in client.scroll(one.name, limit=9)[0]]
+    server.client.set_payload(one.name, {"image": "A" * 100_000}, points=ids)
+    server.client.set_payload(one.name, {"late": True}, points=ids[-1:])
+    sizes, respond = [], server.respond
+
+    def counted(*given: Any) -> Any:
+        answer = respond(*given)
+        sizes.append(len(answer[2]))
+        return answer
+
+    monkeypatch.setattr(server, "respond", counted)
+    with pytest.raises(StoreError, match=r"'image' \(text\), .*'late' \(.*image='image'"):
+        opened(one, server.url, layout=None, writable=None)
+    assert 100_000 < sum(sizes) < 150_000
