@@ -6,11 +6,12 @@ import json
 import re
 from typing import Any
 
-__all__ = ["encodable", "number", "parse_json", "printable", "split_name"]
+__all__ = ["encodable", "is_unicode", "number", "parse_json", "printable", "split_name"]
 
 # Control characters, which terminals obey (C0, DEL, C1); separators that begin a new line; bidirectional overrides and
 # isolates, which show a text in another order; surrogates, which no encoding can write.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PAGE = re.compile(r"(?P<document>.*)(?P<page>, page \d+)", re.DOTALL)
 _SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
@@ -38,6 +39,15 @@ def encodable(text: str) -> str:
     'a\\ud800b'
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether UTF-8 has the text: it holds no half of a surrogate pair, which Python makes of undecodable names.
+
+    >>> is_unicode("ä"), is_unicode("a\udce4")
+    (True, False)
+    """
+    return text.isascii() or _SURROGATE.search(text) is None
 
 
 def number(count: int, noun: str, plural: str | None = None) -> str:

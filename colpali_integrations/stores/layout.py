@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from colpali_integrations._options import checked_text, checked_texts, checked_whole, shown, unknown_option
+from colpali_integrations._text import is_unicode
 from colpali_integrations.errors import ConfigurationError
 from colpali_integrations.scoring.fastembed_muvera import FastembedMuvera
 from colpali_integrations.stores.payload_paths import path_of
@@ -66,6 +67,11 @@ class Layout:
         object.__setattr__(self, "page_base", checked_whole(self.page_base, "page_base", 0))
         if self.page_base > 1:
             raise ConfigurationError(f"page_base must be 0 or 1, the number of a first page, got {self.page_base}")
+        for name in (self.full, *self.first, *(getattr(self, name) or "" for name in _KEYS)):
+            if not is_unicode(name):
+                raise ConfigurationError(
+                    f"the layout has {name!a}, which holds a half of a surrogate pair: no collection has such a name"
+                )
         if self.full in self.first:
             raise ConfigurationError(f"first has {self.full!r}, which is full: the candidates are compared by that one")
         if self.muvera is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from colpali_integrations._text import parse_json
+from colpali_integrations._text import is_unicode, parse_json
 from colpali_integrations.errors import StoreError
 from colpali_integrations.scoring.bm25 import SparseVector
 from colpali_integrations.stores.embedded.conditions import to_sql
@@ -49,7 +49,7 @@ _ROW_LENGTH = 7
 def of_ids(connection: sqlite3.Connection, query: str, ids: Collection[object]) -> list[tuple[Any, ...]]:
     """Rows of the entries with these ids; `query` has no WHERE yet."""
     # Not as JSON in one parameter: SQLite's JSON ends a text at a NUL. Versions before 3.32 take 999 parameters.
-    storable = [id_ for id_ in strings(ids) if not any("\ud800" <= one <= "\udfff" for one in id_)]
+    storable = [id_ for id_ in strings(ids) if is_unicode(id_)]
     return [
         row
         for some in pieces(storable, 900)

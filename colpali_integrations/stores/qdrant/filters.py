@@ -28,12 +28,13 @@ from functools import cached_property
 from hashlib import sha1
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from colpali_integrations._text import is_unicode
 from colpali_integrations.stores.engine import pieces
 from colpali_integrations.stores.entries import id_of
 from colpali_integrations.stores.filters import ID, RESERVED, And, Condition, Filter, Not, Operator, Or, matches
 
 __all__ = [
-    *("CLIENT", "ClientDialect", "Payloads", "Served", "is_exact", "is_storable", "point_id", "storable_path"),
+    *("CLIENT", "ClientDialect", "Payloads", "Served", "is_exact", "point_id", "storable_path"),
     "translate",
 ]
 
@@ -296,7 +297,7 @@ def _condition(where: Condition, dialect: ClientDialect) -> Any | None:
             return None
         return dialect.combine(must_not=[dialect.empty(key)]) if value else dialect.empty(key)
     if op is Operator.TEXT:
-        if not is_storable(value):
+        if not is_unicode(value):
             return dialect.ids(())
         native = dialect.substring(key, value) if dialect.serves(key, "substring") else None
         return _among_values(where, key, dialect) if native is None else native
@@ -325,7 +326,7 @@ def _among_values(where: Condition, key: str, dialect: ClientDialect) -> Any | N
 
 def _one_of(field: str, key: str, values: tuple[Any, ...], dialect: ClientDialect) -> Any | None:
     """The field holds one of the values."""
-    texts = [value for value in values if isinstance(value, str) and is_storable(value)]
+    texts = [value for value in values if isinstance(value, str) and is_unicode(value)]
     if field == ID:
         return dialect.ids({dialect.point(text) for text in texts})
     numbers = [value for value in values if not isinstance(value, str | bool)]
@@ -356,12 +357,7 @@ def storable_path(field: str) -> bool:
     >>> storable_path("a.b"), storable_path('a"b')
     (True, False)
     """
-    return not ('"' in field or "\\" in field) and is_storable(field)
-
-
-def is_storable(text: str) -> bool:
-    """Whether Qdrant can store this text: it must not contain halves of surrogate pairs."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return not ('"' in field or "\\" in field) and is_unicode(field)
 
 
 def _is_exact_number(value: Any) -> bool:

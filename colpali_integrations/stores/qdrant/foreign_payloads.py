@@ -14,6 +14,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
+from colpali_integrations._text import is_unicode
 from colpali_integrations.errors import InputError, StoreError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.pages.identity import page_name
@@ -46,7 +47,6 @@ from colpali_integrations.stores.qdrant.filters import (
     ClientDialect,
     Served,
     is_exact,
-    is_storable,
     point_id,
     storable_path,
 )
@@ -336,7 +336,7 @@ class ForeignDialect(ClientDialect):
         return self.ids({self.point(one) for one in values if isinstance(one, str)})
 
     def _of_document(self, values: tuple[Any, ...]) -> Any | None:
-        texts = [one for one in values if isinstance(one, str) and one and is_storable(one)]
+        texts = [one for one in values if isinstance(one, str) and one and is_unicode(one)]
         own = f"{OWN}.document_id"
         if texts and not self.serves(own, "text"):
             return None
@@ -357,7 +357,7 @@ class ForeignDialect(ClientDialect):
         numbers = [self._payloads.number(one) for one in values if not isinstance(one, str | bool)]
         if not all(map(is_exact, numbers)) or not self.ranges(key, len(numbers)):
             return None
-        texts = [one for one in values if isinstance(one, str) and is_storable(one) and _whole_text(one) is None]
+        texts = [one for one in values if isinstance(one, str) and is_unicode(one) and _whole_text(one) is None]
         texts += [str(int(one)) for one in numbers if one == int(one)]
         kinds = {"text": texts, "number": numbers, "bool": [one for one in values if isinstance(one, bool)]}
         if not self._serves(key, *(kind for kind, some in kinds.items() if some)):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colpali_integrations._options import checked_number, checked_whole, shown
+from colpali_integrations._text import is_unicode
 from colpali_integrations.errors import ColPaliError, InputError
 from colpali_integrations.explain.grid import PageGrid
 from colpali_integrations.scoring.bm25 import SparseVector
@@ -136,7 +137,7 @@ def known_ids(ids: Iterable[object]) -> list[str]:
     >>> known_ids(["a", 3, chr(0xD800)])
     ['a']
     """
-    return [id_ for id_ in ids if isinstance(id_, str) and not any("\ud800" <= letter <= "\udfff" for letter in id_)]
+    return [id_ for id_ in ids if isinstance(id_, str) and is_unicode(id_)]
 
 
 def packed_search(search: Search) -> dict[str, Any]:

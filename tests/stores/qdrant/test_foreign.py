@@ -554,6 +554,8 @@ def test_a_store_with_a_layout_is_pickled(server: StandIn) -> None:
         ({"source": 3}, "source must be a str"),
         ({"text": ""}, "text must be a key of the payload, or None for none"),
         ({"full": "a", "first": ["a"]}, "first has 'a', which is full"),
+        ({"first": ["a\udce4"]}, r"the layout has 'a\\udce4', which holds a half of a surrogate pair"),
+        ({"source": "\ud83d.name"}, "which holds a half of a surrogate pair"),
         ({"pages": "page"}, "Layout has no option 'pages'; did you mean 'page'"),
     ],
 )
