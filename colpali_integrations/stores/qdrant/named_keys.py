@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Mapping
 from typing import Any
 
+from colpali_integrations._logs import package_logger
 from colpali_integrations.errors import StoreError
 from colpali_integrations.stores.layout import Layout
 from colpali_integrations.stores.payload_paths import Path, path_of, value_at, written_path
@@ -18,7 +18,7 @@ from colpali_integrations.stores.qdrant.suggestion import sampled_keys
 
 __all__ = ["check_keys"]
 
-_logger = logging.getLogger(__name__)
+_logger = package_logger(__name__)
 _SAMPLE = 16
 _OF_PAGES = ("source", "page")  # of all pages; a page may be added with the first text or picture
 
