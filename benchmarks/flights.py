@@ -120,10 +120,11 @@ def main() -> None:
             for delay in DELAYS
         ],
     )
+    command = shlex.join(["python", "-m", "benchmarks.flights", *sys.argv[1:]])
     machine.write(
         "flights.md",
         "# Batches in flight to a server\n\n"
-        f"Made by `python -m benchmarks.flights {shlex.join(sys.argv[1:])}`: {options.pages} synthetic pages of "
+        f"Made by `{command}`: {options.pages} synthetic pages of "
         f"{options.vectors} x {corpus.dim} in requests of {options.batch} pages over REST, to a process that reads "
         f"each, waits and confirms it; milliseconds per page, medians of {options.repeats}. A store keeps "
         f"{WAYS[-1]} at once.\n\n{table}\n\n{machine.describe()}\n",
