@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 __all__ = ["Flights"]
+
+_SLICE = 0.2  # seconds
 
 Batch = TypeVar("Batch", bound="Mapping[str, object]")
 
@@ -71,7 +73,11 @@ class Flights(Generic[Batch]):
         _raise_first(errors)
 
     def _land(self) -> None:
-        future, batch = self._flying.popleft()
+        future, batch = self._flying[0]
+        # In slices, because a signal that comes just before a wait without an end is seen after the wait only.
+        while not future.done():
+            wait([future], timeout=_SLICE)
+        self._flying.popleft()  # not before: an interruption leaves the batch to `finish`
         self._settle(batch, future.exception())
 
     def _shares_ids(self, batch: Batch) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from threading import Barrier, Event, Lock, current_thread
@@ -148,3 +150,26 @@ def test_the_first_error_is_raised_and_all_batches_are_settled(most: int) -> Non
         flights.finish()
     assert settled[0] == {"bad": 1}
     assert len(settled) == (1 if most == 1 else 2)
+
+
+def test_a_signal_that_does_not_wake_the_caller_ends_its_wait() -> None:
+    released = Event()
+    settled: list[dict[str, int]] = []
+    flights: Flights[dict[str, int]] = Flights(
+        lambda batch: released.wait(30), 2, lambda batch, error: settled.append(batch)
+    )
+    flights.start({"a": 1})
+    # As one that comes just before the wait: its handler is noted, and no system call is interrupted.
+    other = threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            flights.finish()
+        assert not released.is_set()
+    finally:
+        released.set()
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+    flights.finish()
+    assert settled == [{"a": 1}], "a batch that was waited for is settled all the same"
