@@ -24,7 +24,7 @@ from colpali_integrations.llama_index._pictures import (
     node_image,
     node_picture,
 )
-from colpali_integrations.llama_index._queries import put_hidden
+from colpali_integrations.llama_index._queries import put_hidden, take_hidden
 from colpali_integrations.llama_index._references import PageReference
 from colpali_integrations.llama_index._stores import StoreComponent
 from colpali_integrations.llama_index.embeddings import ColPaliEmbedding, stored_embedding
@@ -135,18 +135,16 @@ class ColPaliRerank(StoreComponent, BaseNodePostprocessor):
         was_doubtful = result.node.metadata.get(DOUBTFUL) is True
         if not self.keep_retrieval_score and doubtful is was_doubtful:
             return NodeWithScore(node=result.node, score=score)
-        metadata = dict(result.node.metadata)
-        if was_doubtful:
-            del metadata[DOUBTFUL]  # the reranker's word is the last one
-        if self.keep_retrieval_score:
-            metadata["retrieval_score"] = result.score
         node = result.node.model_copy(
             update={
-                "metadata": metadata,
+                "metadata": dict(result.node.metadata),
                 "excluded_llm_metadata_keys": list(result.node.excluded_llm_metadata_keys),
                 "excluded_embed_metadata_keys": list(result.node.excluded_embed_metadata_keys),
             }
         )
+        take_hidden(node, DOUBTFUL)  # the reranker's word is the last one
+        if self.keep_retrieval_score:
+            node.metadata["retrieval_score"] = result.score
         if doubtful:
             put_hidden(node, DOUBTFUL, True)
         return NodeWithScore(node=node, score=score)
